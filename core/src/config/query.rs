@@ -1,0 +1,69 @@
+//! Settings of a session's queries.
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result, nearest};
+
+/// Settings of a session's queries; `SET windrow.query.<key> = <value>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueryConfig {
+    /// Partitions of each exchange and scan. 0 computes them from the cluster's live slots.
+    pub partitions: u32,
+    /// Queries whose files are smaller than this in total run as one task on one executor, without exchanges. 8 MB: below it one
+    /// core scans faster than a second stage starts.
+    pub small_input: ByteSize,
+    /// A join's build side below this size is sent whole to every task.
+    pub broadcast_limit: ByteSize,
+    /// The folder that relative paths in the query are read from; empty is the coordinator's working directory.
+    pub directory: String,
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        Self { partitions: 0, small_input: ByteSize::mb(8), broadcast_limit: ByteSize::mib(32), directory: String::new() }
+    }
+}
+
+impl QueryConfig {
+    /// The keys, for listings and suggestions.
+    pub const KEYS: [&str; 4] = ["partitions", "small_input", "broadcast_limit", "directory"];
+
+    /// Sets one key from text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] for an unknown key, with the nearest known one, or for a value that does not fit.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        match key {
+            "partitions" => {
+                self.partitions = value.trim().parse().ok().filter(|count| *count <= 65_536).ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::InvalidConfig,
+                        format!("windrow.query.partitions = '{value}' is not a count from 0 to 65536"),
+                    )
+                })?;
+            }
+            "small_input" => self.small_input = ByteSize::b(super::parse_size(value)?),
+            "broadcast_limit" => self.broadcast_limit = ByteSize::b(super::parse_size(value)?),
+            "directory" => self.directory = value.to_owned(),
+            _ => {
+                return Err(Error::new(ErrorKind::InvalidConfig, format!("no setting named 'windrow.query.{key}'"))
+                    .with_suggestion(nearest(key, Self::KEYS).map(|key| format!("windrow.query.{key}"))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a key as text, `None` for an unknown key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<String> {
+        Some(match key {
+            "partitions" => self.partitions.to_string(),
+            "small_input" => self.small_input.to_string(),
+            "broadcast_limit" => self.broadcast_limit.to_string(),
+            "directory" => self.directory.clone(),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! Settings of the scheduler and the coordinator. Their sources are the timings of `docs/ARCHITECTURE.md`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the scheduler and the coordinator. Durations are written as in `10s`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerConfig {
+    /// An executor silent for this long gets no new slices.
+    #[serde(with = "duration")]
+    pub suspect_after: Duration,
+    /// An executor silent for this long is dead; a reset connection is dead at once.
+    #[serde(with = "duration")]
+    pub dead_after: Duration,
+    /// Attempts of one partition that may fail before the job does.
+    pub attempts_max: u32,
+    /// Times one stage's outputs may be computed again before the job fails.
+    pub generations_max: u32,
+    /// How long jobs wait while no executor is connected.
+    #[serde(with = "duration")]
+    pub no_executor_deadline: Duration,
+    /// First backoff after a transient failure; doubles up to 60 s.
+    #[serde(with = "duration")]
+    pub backoff: Duration,
+    /// Jobs that run at a time; more are queued in order of arrival.
+    pub jobs_max: u32,
+    /// Jobs that wait; more are refused.
+    pub queue_max: u32,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            suspect_after: Duration::from_secs(3),
+            dead_after: Duration::from_secs(10),
+            attempts_max: 4,
+            generations_max: 4,
+            no_executor_deadline: Duration::from_secs(60),
+            backoff: Duration::from_secs(1),
+            jobs_max: 256,
+            queue_max: 4096,
+        }
+    }
+}
+
+mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(text.trim()).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,163 @@
+//! What travels between coordinator and executors, one enum each way. Carried by `flight-server/src/control.rs` over the network
+//! and by channels in process; encoded with postcard, because both ends are of one build (checked at registration).
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::CancelReason;
+use crate::ids::{AttemptId, Epoch, Incarnation, JobId};
+use crate::task::{JobStage, Outcome, PartitionStat, TaskMetrics, TaskSpec};
+
+/// What the coordinator tells an executor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The first message after [`Report::Register`].
+    Registered {
+        /// The coordinator's epoch; later commands of a lower one are refused.
+        epoch: Epoch,
+        /// The executor's number, for reports in its log.
+        executor: crate::ids::ExecutorId,
+        /// The executor's incarnation from now on.
+        incarnation: Incarnation,
+    },
+    /// The registration is refused for good; the process ends with this sentence.
+    Refused {
+        /// What to do about it.
+        message: String,
+    },
+    /// Acknowledges a heartbeat.
+    HeartbeatSeen {
+        /// The heartbeat's number.
+        seq: u64,
+    },
+    /// A stage's template and its job's settings; sent before the first launch of that stage on this executor.
+    Template {
+        /// The stage.
+        stage: JobStage,
+        /// The encoded plan.
+        template: Bytes,
+        /// The job's settings.
+        settings: Vec<(String, String)>,
+    },
+    /// Run one attempt.
+    Launch(Box<TaskSpec>),
+    /// End an attempt and drop its output, wherever it is.
+    Cancel {
+        /// Which.
+        attempt: AttemptId,
+        /// Why.
+        why: CancelReason,
+    },
+    /// No consumer needs these outputs any more.
+    ReleaseStage {
+        /// The stage, all attempts.
+        stage: JobStage,
+    },
+    /// The job ended and its results were read: forget everything about it.
+    ReleaseJob {
+        /// The job.
+        job: JobId,
+    },
+    /// The scheduler gave up on this incarnation: drop all work, delete all outputs, register again.
+    Fence {
+        /// The incarnation that is over.
+        incarnation: Incarnation,
+    },
+    /// Finish what runs, take nothing new, then leave.
+    Drain,
+    /// Leave now.
+    Shutdown,
+}
+
+/// What an executor says of itself when it joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Its name, unique in the cluster; a second registration under a name fences the first.
+    pub name: String,
+    /// Partitions it computes at a time.
+    pub slots: u32,
+    /// Its memory limit in bytes.
+    pub memory_bytes: u64,
+    /// Where others fetch its shuffle data, `host:port`; empty in process.
+    pub address: String,
+    /// The build; all executors of a cluster are of the coordinator's.
+    pub build: String,
+    /// Its process, for status and tests; 0 in the coordinator's own process.
+    pub pid: u32,
+}
+
+/// What an executor tells the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The first message of a connection.
+    Register(Registration),
+    /// Every second.
+    Heartbeat {
+        /// The sender's incarnation.
+        incarnation: Incarnation,
+        /// Counts up from 0 in each incarnation.
+        seq: u64,
+        /// Attempts that run.
+        running: Vec<AttemptId>,
+        /// Bytes in use of the memory pool.
+        memory_bytes: u64,
+        /// Bytes of shuffle segments in memory.
+        store_bytes: u64,
+        /// Bytes on disk: evicted segments and operators' spill files.
+        disk_bytes: u64,
+    },
+    /// A partition's output is complete and readable.
+    PartitionDone {
+        /// The sender's incarnation.
+        incarnation: Incarnation,
+        /// The attempt.
+        attempt: AttemptId,
+        /// Which partition.
+        partition: u32,
+        /// What it measured.
+        stat: PartitionStat,
+    },
+    /// An attempt is over; its slots are free.
+    AttemptEnded {
+        /// The sender's incarnation.
+        incarnation: Incarnation,
+        /// The attempt.
+        attempt: AttemptId,
+        /// How it ended.
+        outcome: Outcome,
+        /// What it measured.
+        metrics: Box<TaskMetrics>,
+    },
+    /// A draining executor has nothing left to do.
+    Drained {
+        /// The sender's incarnation.
+        incarnation: Incarnation,
+    },
+}
+
+/// The build that both ends of a connection must share, because plans and messages are stable only within one.
+#[must_use]
+pub fn build() -> &'static str {
+    concat!("windrow ", env!("CARGO_PKG_VERSION"), " protocol 1")
+}
+
+/// Encodes a message.
+///
+/// # Errors
+/// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the message cannot be encoded, which is a bug.
+pub fn encode<T: Serialize>(message: &T) -> crate::Result<Bytes> {
+    postcard::to_stdvec(message)
+        .map(Bytes::from)
+        .map_err(|source| crate::Error::internal("a message does not encode").with_source(source))
+}
+
+/// Decodes a message.
+///
+/// # Errors
+/// [`ErrorKind::Data`](crate::ErrorKind::Data) if the bytes are not such a message.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> crate::Result<T> {
+    postcard::from_bytes(bytes).map_err(|source| {
+        crate::Error::new(crate::ErrorKind::Data, "a message of the wire does not decode; are both ends of one version?")
+            .with_source(source)
+    })
+}
