@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::failure::Failed;
 use crate::ids::{AttemptId, ExecutorId, Incarnation, StageId};
-use crate::stage::Exchange;
+use crate::stage::{Exchange, InputRead};
 
 /// Contiguous partitions `start..end` of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,8 +60,10 @@ pub struct TaskSpec {
 }
 
 /// The fixed input of one attempt for one stage input: for every producer partition that holds rows, who committed it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputVector {
+    /// Which segments the partitions of the slice read.
+    pub read: InputRead,
     /// Committed outputs, grouped by the attempt that made them, ordered by first partition. Partitions that a row limit made
     /// unnecessary are in no group.
     pub groups: Vec<InputGroup>,

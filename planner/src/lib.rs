@@ -1,1 +1,12 @@
-//! Placeholder.
+//! From text to stages: SQL becomes a logical plan, a physical plan, and a graph of stages whose plans are encoded once.
+//!
+//! Read in the order of a query: `session.rs` (a statement arrives), `sql.rs`, `logical.rs`, `physical.rs`, `exchange.rs`,
+//! `stages.rs`, `codec.rs`; then, on the executor, `task_plan.rs` and `narrow.rs`.
+
+pub mod session;
+pub mod stage_input;
+pub mod task_plan;
+
+pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession};
+pub use stage_input::{InputPart, StageInputSource, StageInputs};
+pub use task_plan::{TaskPlan, decode_task};
