@@ -70,12 +70,15 @@ fn plain(error: &DataFusionError) -> Error {
         },
         DataFusionError::ParquetError(_) => ErrorKind::Data,
         DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
-            ArrowError::ParseError(_) | ArrowError::CsvError(_) | ArrowError::JsonError(_) | ArrowError::IpcError(_) => ErrorKind::Data,
+            ArrowError::ParseError(_) | ArrowError::CsvError(_) | ArrowError::JsonError(_) | ArrowError::IpcError(_) => {
+                ErrorKind::Data
+            }
             _ => ErrorKind::InvalidQuery,
         },
-        DataFusionError::Plan(_) | DataFusionError::Execution(_) | DataFusionError::SchemaError(..) | DataFusionError::SQL(..) => {
-            ErrorKind::InvalidQuery
-        }
+        DataFusionError::Plan(_)
+        | DataFusionError::Execution(_)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::SQL(..) => ErrorKind::InvalidQuery,
         _ => ErrorKind::Internal,
     };
     Error::new(kind, strip(&error.strip_backtrace()))
@@ -83,8 +86,14 @@ fn plain(error: &DataFusionError) -> Error {
 
 /// Removes DataFusion's category in front of a message: the kind says it.
 fn strip(message: &str) -> String {
-    let categories =
-        ["Error during planning: ", "Execution error: ", "This feature is not implemented: ", "Schema error: ", "SQL error: ", "Arrow error: "];
+    let categories = [
+        "Error during planning: ",
+        "Execution error: ",
+        "This feature is not implemented: ",
+        "Schema error: ",
+        "SQL error: ",
+        "Arrow error: ",
+    ];
     let mut rest = message;
     while let Some(shorter) = categories.iter().find_map(|category| rest.strip_prefix(category)) {
         rest = shorter;
@@ -112,7 +121,8 @@ fn parser_error(error: &ParserError) -> Error {
         let (line, column) = (line.trim().parse().ok()?, column.trim().parse().ok()?);
         Some(Span { start_line: line, start_column: column, end_line: line, end_column: column + 1 })
     });
-    Error::new(ErrorKind::InvalidQuery, message.replace("Expected: ", "expected ").replace(", found: ", ", found ")).with_span(position)
+    Error::new(ErrorKind::InvalidQuery, message.replace("Expected: ", "expected ").replace(", found: ", ", found "))
+        .with_span(position)
 }
 
 fn schema_error(error: &SchemaError) -> Error {
@@ -124,7 +134,11 @@ fn schema_error(error: &SchemaError) -> Error {
     let more = if known.len() > 12 { ", ..." } else { "" };
     Error::new(ErrorKind::InvalidQuery, format!("no column named '{}'", field.flat_name()))
         .with_suggestion(nearest(&field.name, known.iter().copied()))
-        .with_help(if listed.is_empty() { "no column is in scope here".to_owned() } else { format!("columns in scope: {listed}{more}") })
+        .with_help(if listed.is_empty() {
+            "no column is in scope here".to_owned()
+        } else {
+            format!("columns in scope: {listed}{more}")
+        })
 }
 
 /// Names that do not exist come as sentences; the name in quotes is looked for among the known ones.

@@ -68,7 +68,10 @@ pub(crate) fn partitions(plan: &Arc<dyn ExecutionPlan>) -> usize {
 }
 
 /// The same node over other children.
-pub(crate) fn with_children(node: Arc<dyn ExecutionPlan>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn with_children(
+    node: Arc<dyn ExecutionPlan>,
+    children: Vec<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     node.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
@@ -96,7 +99,10 @@ pub(crate) fn single_right_side(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn 
 }
 
 /// Replaces what exists only in the coordinator, the tables of the information schema, by their rows.
-pub(crate) async fn materialize_catalog(plan: Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) async fn materialize_catalog(
+    plan: Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let mut leaves = Vec::new();
     plan.apply(|node| {
         if node.is::<StreamingTableExec>() {
@@ -128,7 +134,9 @@ pub(crate) fn reads_catalog_only(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> 
     use datafusion::datasource::source::DataSourceExec;
     let catalog = plan.exists(|node| Ok(node.is::<StreamingTableExec>()))?;
     let files = plan.exists(|node| {
-        Ok(node.downcast_ref::<DataSourceExec>().is_some_and(|scan| scan.data_source().downcast_ref::<MemorySourceConfig>().is_none()))
+        Ok(node
+            .downcast_ref::<DataSourceExec>()
+            .is_some_and(|scan| scan.data_source().downcast_ref::<MemorySourceConfig>().is_none()))
     })?;
     Ok(catalog && !files)
 }

@@ -53,12 +53,8 @@ fn header(text: &mut String, stage: &Stage) {
     if let Some(limit) = stage.row_limit {
         let _ = write!(text, ", stops at {limit} rows");
     }
-    let scalars: Vec<String> = stage
-        .inputs
-        .iter()
-        .filter(|input| input.read == InputRead::Scalar)
-        .map(|input| input.stage.0.to_string())
-        .collect();
+    let scalars: Vec<String> =
+        stage.inputs.iter().filter(|input| input.read == InputRead::Scalar).map(|input| input.stage.0.to_string()).collect();
     if !scalars.is_empty() {
         let _ = write!(text, ", value of stage {}", scalars.join(", "));
     }

@@ -87,13 +87,16 @@ fn ours(error: Error) -> DataFusionError {
 }
 
 fn no_files(name: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("no file matches '{name}'"))
-        .with_help("relative paths start at the folder in which the program was started; SET windrow.query.directory changes that")
+    Error::new(ErrorKind::NotFound, format!("no file matches '{name}'")).with_help(
+        "relative paths start at the folder in which the program was started; SET windrow.query.directory changes that",
+    )
 }
 
 fn not_found(name: &str, source: &DataFusionError) -> DataFusionError {
     match source {
-        DataFusionError::ObjectStore(store) if matches!(store.as_ref(), object_store::Error::NotFound { .. }) => ours(no_files(name)),
+        DataFusionError::ObjectStore(store) if matches!(store.as_ref(), object_store::Error::NotFound { .. }) => {
+            ours(no_files(name))
+        }
         other => ours(Error::new(ErrorKind::Unavailable, format!("'{name}' cannot be listed: {other}"))),
     }
 }

@@ -50,4 +50,3 @@ fn count_or_null_verdict(right: &Arc<LogicalPlan>, y: Expr) -> Result<Expr> {
     let subquery = counted.project(vec![verdict])?.build()?;
     Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(subquery), outer_ref_columns: vec![], spans: Spans::new() }))
 }
-

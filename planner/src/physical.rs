@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::JoinType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::ListingTable;
 use datafusion::datasource::source_as_provider;
@@ -15,8 +15,8 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use futures::TryStreamExt;
 use windrow_core::config::QueryConfig;
 use windrow_core::{Error, ErrorKind};
@@ -28,7 +28,10 @@ const PARTITION_BYTES_MIN: u64 = 4 << 20;
 
 /// Options that `SET` may not change, with the reason.
 pub(crate) const LOCKED: [(&str, &str); 5] = [
-    ("datafusion.optimizer.preserve_file_partitions", "files are divided by size; hive folders do not follow the hash of their keys"),
+    (
+        "datafusion.optimizer.preserve_file_partitions",
+        "files are divided by size; hive folders do not follow the hash of their keys",
+    ),
     ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "scalar subqueries are stages of their own"),
     ("datafusion.optimizer.enable_window_topn", "its operator cannot be sent to an executor"),
     ("datafusion.optimizer.enable_piecewise_merge_join", "its operator cannot be sent to an executor"),
@@ -125,8 +128,9 @@ pub(crate) async fn plan(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let mut state = state.clone();
     let options = state.config_mut().options_mut();
-    let partitions = std::num::NonZeroUsize::new(sizing.partitions)
-        .ok_or_else(|| DataFusionError::External(Box::new(Error::new(ErrorKind::InvalidConfig, "a query needs at least one partition"))))?;
+    let partitions = std::num::NonZeroUsize::new(sizing.partitions).ok_or_else(|| {
+        DataFusionError::External(Box::new(Error::new(ErrorKind::InvalidConfig, "a query needs at least one partition")))
+    })?;
     options.set("datafusion.execution.target_partitions", &partitions.to_string())?;
     if sizing.cut {
         options.set("datafusion.optimizer.hash_join_single_partition_threshold", &query.broadcast_limit.as_u64().to_string())?;
@@ -166,7 +170,9 @@ impl PhysicalOptimizerRule for DemoteBroadcast {
             if !collected || join.null_aware || may_broadcast_build(*join.join_type()) {
                 return Ok(Transformed::no(node));
             }
-            Ok(Transformed::yes(join.builder().with_partition_mode(PartitionMode::Partitioned).recompute_properties().build_exec()?))
+            Ok(Transformed::yes(
+                join.builder().with_partition_mode(PartitionMode::Partitioned).recompute_properties().build_exec()?,
+            ))
         })
         .map(|transformed| transformed.data)
     }

@@ -45,7 +45,11 @@ fn any_volatile(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 /// Whether which rows come out, or their values, depends on the order in which rows of equal rank arrive: limits, the first k of a
 /// sort with ties, ranks and frames over ties, aggregates that keep an order.
 fn picks_by_arrival(node: &Arc<dyn ExecutionPlan>) -> bool {
-    if node.is::<GlobalLimitExec>() || node.is::<LocalLimitExec>() || node.is::<WindowAggExec>() || node.is::<BoundedWindowAggExec>() {
+    if node.is::<GlobalLimitExec>()
+        || node.is::<LocalLimitExec>()
+        || node.is::<WindowAggExec>()
+        || node.is::<BoundedWindowAggExec>()
+    {
         return true;
     }
     if node.is::<SortExec>() || node.is::<CoalescePartitionsExec>() {

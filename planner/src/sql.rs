@@ -51,7 +51,8 @@ pub(crate) enum SettingStatement {
 /// Parses exactly one statement.
 pub(crate) fn parse(text: &str) -> Result<Statement, DataFusionError> {
     check_size(text).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let mut statements = DFParserBuilder::new(text).with_dialect(&GenericDialect {}).with_recursion_limit(50).build()?.parse_statements()?;
+    let mut statements =
+        DFParserBuilder::new(text).with_dialect(&GenericDialect {}).with_recursion_limit(50).build()?.parse_statements()?;
     let external = |message: &str| DataFusionError::External(Box::new(Error::new(ErrorKind::InvalidQuery, message)));
     match (statements.pop_front(), statements.is_empty()) {
         (Some(statement), true) => Ok(statement),
@@ -61,7 +62,8 @@ pub(crate) fn parse(text: &str) -> Result<Statement, DataFusionError> {
 }
 
 fn check_size(text: &str) -> Result<()> {
-    let too_large = |what: String| Err(Error::new(ErrorKind::InvalidQuery, what).with_help("put the values into a file and join it"));
+    let too_large =
+        |what: String| Err(Error::new(ErrorKind::InvalidQuery, what).with_help("put the values into a file and join it"));
     if text.len() > TEXT_BYTES_MAX {
         return too_large(format!("the statement has {} bytes, at most {TEXT_BYTES_MAX} are allowed", text.len()));
     }
@@ -92,7 +94,8 @@ fn longest_chain(tokens: &[Token]) -> usize {
                 }
             }
             Token::Whitespace(_) | Token::RParen | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period => {}
-            Token::Word(word) if !matches!(word.value.to_ascii_uppercase().as_str(), "AND" | "OR" | "UNION" | "JOIN" | "NOT") => {}
+            Token::Word(word) if !matches!(word.value.to_ascii_uppercase().as_str(), "AND" | "OR" | "UNION" | "JOIN" | "NOT") => {
+            }
             _ => {
                 if let Some(count) = open.last_mut() {
                     *count += 1;
@@ -110,20 +113,20 @@ pub(crate) async fn resolve(statement: Statement, state: &SessionState) -> Resul
     }
     let plan = state.statement_to_plan(statement).await?;
     Ok(match plan {
-        LogicalPlan::Explain(explain) => {
-            Meaning::Explain { plan: LogicalPlan::clone(&explain.plan), verbose: explain.verbose }
-        }
+        LogicalPlan::Explain(explain) => Meaning::Explain { plan: LogicalPlan::clone(&explain.plan), verbose: explain.verbose },
         LogicalPlan::Analyze(analyze) => Meaning::Analyze(LogicalPlan::clone(&analyze.input)),
-        LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => return Err(unsupported("writing data (INSERT, UPDATE, DELETE, COPY) is not supported yet")),
+        LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
+            return Err(unsupported("writing data (INSERT, UPDATE, DELETE, COPY) is not supported yet"));
+        }
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if reads_tables(&create.input)? => {
             return Err(unsupported("CREATE TABLE AS a query over tables is not supported yet; use CREATE VIEW"));
         }
         LogicalPlan::Ddl(DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_) | DdlStatement::CreateIndex(_)) => {
             return Err(unsupported("functions and indexes cannot be created by SQL"));
         }
-        LogicalPlan::Statement(
-            PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_),
-        ) => return Err(unsupported("there are no transactions: every statement sees the files as they are")),
+        LogicalPlan::Statement(PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_)) => {
+            return Err(unsupported("there are no transactions: every statement sees the files as they are"));
+        }
         LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => Meaning::Session(plan),
         plan => Meaning::Query(plan),
     })

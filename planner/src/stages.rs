@@ -10,10 +10,13 @@
 //!           scan
 //! ```
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -30,7 +33,7 @@ use windrow_core::stage::{Exchange, InputRead, Stage, StageInput};
 use crate::codec::encode_stage;
 use crate::exchange::{Mark, mark, partitions, with_children};
 use crate::explain::stage_display;
-use crate::narrow::{Narrowing, input_offsets, narrowing};
+use crate::narrow::{Leaf, Narrowing, Placement, can_narrow, leaves};
 use crate::repeats::repeats;
 use crate::stage_input::StageInputExec;
 
@@ -39,8 +42,8 @@ use crate::stage_input::StageInputExec;
 ///
 /// # Errors
 /// `Unsupported`, naming the operator, where a stage's plan cannot be sent to an executor or divided.
-pub(crate) fn split(plan: Arc<dyn ExecutionPlan>, cut: bool) -> Result<Vec<Stage>> {
-    let mut splitter = Splitter { cut, stages: Vec::new(), scalars: Vec::new() };
+pub(crate) fn split(plan: Arc<dyn ExecutionPlan>, cut: bool, context: &TaskContext) -> Result<Vec<Stage>> {
+    let mut splitter = Splitter { cut, context, stages: Vec::new(), scalars: Vec::new() };
     splitter.stage(plan, Output::of(Exchange::Result))?;
     Ok(splitter.stages)
 }
@@ -66,13 +69,14 @@ struct ScalarStage {
     stage: StageId,
 }
 
-struct Splitter {
+struct Splitter<'a> {
     cut: bool,
+    context: &'a TaskContext,
     stages: Vec<Stage>,
     scalars: Vec<ScalarStage>,
 }
 
-impl Splitter {
+impl Splitter<'_> {
     /// Makes a stage of `plan`, after the stages below it.
     fn stage(&mut self, plan: Arc<dyn ExecutionPlan>, output: Output) -> Result<StageId> {
         let mut inputs = Vec::new();
@@ -195,15 +199,15 @@ impl Splitter {
     }
 
     /// Encodes a stage's plan and adds it to the graph, or finds the stage that does the same.
-    fn finish(&mut self, plan: &Arc<dyn ExecutionPlan>, mut inputs: Vec<StageInput>, output: Output) -> Result<StageId> {
+    fn finish(&mut self, plan: &Arc<dyn ExecutionPlan>, inputs: Vec<StageInput>, output: Output) -> Result<StageId> {
         check_join_keys(plan)?;
-        let scalars = &self.scalars;
-        let encoded = encode_stage(plan, &output.keys, &mut |expr| scalar_input(scalars, expr, &mut inputs))?;
-        for (input, offset) in input_offsets(plan)? {
-            if let Some(StageInput { read: InputRead::Partitioned { offset: place, .. }, .. }) = inputs.get_mut(input as usize) {
-                *place = offset;
-            }
-        }
+        let inputs = RefCell::new(inputs);
+        let scalar = |expr: &ScalarSubqueryExpr| scalar_input(&self.scalars, expr, &mut inputs.borrow_mut());
+        let encoded = encode_stage(plan, &output.keys, &scalar, self.context)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let mut inputs = inputs.into_inner();
+        let leaves = leaves(plan);
+        place_inputs(&leaves, &mut inputs);
         let class = repeats(plan)?;
         let found = self.stages.iter().find(|stage| {
             class == windrow_core::stage::Repeats::Repeatable
@@ -224,14 +228,41 @@ impl Splitter {
             inputs,
             exchange: output.exchange,
             repeats: class,
-            whole: narrowing(plan) == Narrowing::Whole,
+            whole: can_narrow(plan) == Narrowing::Whole,
             row_limit: output.row_limit,
-            partition_bytes: encoded.partition_bytes,
+            partition_bytes: partition_bytes(&leaves, partitions(plan)),
             template: encoded.template,
             partition_inputs: encoded.partition_inputs,
         });
         Ok(id)
     }
+}
+
+/// Where the segments of each input are read: below a union, not from partition 0 on.
+fn place_inputs(leaves: &[Leaf], inputs: &mut [StageInput]) {
+    for leaf in leaves {
+        if let (Some(exec), Placement::Sliced { offset, .. }) = (leaf.plan.downcast_ref::<StageInputExec>(), leaf.placement)
+            && let Some(StageInput { read: InputRead::Partitioned { offset: place, .. }, .. }) =
+                inputs.get_mut(exec.input() as usize)
+        {
+            *place = offset;
+        }
+    }
+}
+
+/// Bytes of the files that each partition reads, or nothing where no scan is divided.
+fn partition_bytes(leaves: &[Leaf], partitions: usize) -> Vec<u64> {
+    let mut bytes = Vec::new();
+    for leaf in leaves {
+        let Placement::Sliced { offset, .. } = leaf.placement else { continue };
+        let Some(scan) = leaf.plan.downcast_ref::<DataSourceExec>() else { continue };
+        let Some(files) = scan.data_source().downcast_ref::<FileScanConfig>() else { continue };
+        bytes.resize(partitions, 0_u64);
+        for (group, total) in files.file_groups.iter().zip(bytes.iter_mut().skip(offset as usize)) {
+            *total = group.iter().map(|file| file.effective_size()).fold(*total, u64::saturating_add);
+        }
+    }
+    bytes
 }
 
 /// The stage input that holds the value of `expr`, added to `inputs` at its first use in a stage.
@@ -287,15 +318,4 @@ fn number(inputs: &[StageInput]) -> u32 {
 
 fn internal(message: &str) -> DataFusionError {
     DataFusionError::External(Box::new(Error::internal(message)))
-}
-
-/// What the codec makes of a stage's plan.
-#[derive(Debug)]
-pub struct EncodedStage {
-    /// The plan without its files.
-    pub template: Bytes,
-    /// The files of each partition, or empty.
-    pub partition_inputs: Vec<Bytes>,
-    /// Bytes of source files of each partition, or empty.
-    pub partition_bytes: Vec<u64>,
 }
