@@ -38,8 +38,12 @@ mod jobs;
 mod placement;
 mod recovery;
 mod runs;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod stage_state;
 mod status;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -63,7 +63,7 @@ impl Job {
             Failure::Fatal { .. } => Err(failed),
             Failure::LostInput { attempt: lost, partitions, executor, .. } => {
                 let news = self.output_lost(cx, *executor, *lost, partitions)?;
-                let is_stale = self.input_versions(attempt.stage).0 != attempt.losses;
+                let is_stale = self.input_versions(attempt.stage, attempt.slice).0 != attempt.losses;
                 if news || is_stale {
                     open.iter().for_each(|&partition| self.requeue(cx, attempt.stage, partition, &Again::Now));
                     Ok(())

@@ -123,7 +123,8 @@ pub(crate) struct StageState {
     /// By attempt number.
     pub(crate) outputs: BTreeMap<u32, Output>,
     groups: Option<Arc<Vec<InputGroup>>>,
-    /// Open partitions of consumers that read this stage, counted once for each edge.
+    /// Open partitions of consuming stages, counted once for each edge. Below a union a partition does not read every input, but its
+    /// stage becomes ready only when all of them are complete, so they are needed all the same.
     pub(crate) readers_open: u64,
     /// Edges whose producer is not complete.
     pub(crate) inputs_missing: u32,
