@@ -58,6 +58,8 @@ pub(crate) struct Partition {
     pub(crate) committed: bool,
     /// Whether its rows left for the client.
     pub(crate) delivered: bool,
+    /// Outputs of lower generations are void: another run may have given other rows.
+    pub(crate) void_before: u32,
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
     pub(crate) shortages: u32,
@@ -79,6 +81,7 @@ impl Partition {
             generation: 0,
             committed: false,
             delivered: false,
+            void_before: 0,
             failures: 0,
             crashes: 0,
             shortages: 0,

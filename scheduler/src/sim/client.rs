@@ -70,7 +70,8 @@ impl World {
         if let Some(model) = self.jobs.get_mut(&job) {
             model.received.insert(partition, output);
         }
-        self.step(Event::ResultDelivered { job, partition });
+        let attempt = location.map(|group| group.attempt);
+        self.step(Event::ResultDelivered { job, partition, attempt });
         self.judge(job);
     }
 
