@@ -8,7 +8,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use arrow::error::ArrowError;
-use datafusion::error::{DataFusionError, SchemaError};
+use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use tokio::task::JoinError;
 use windrow_core::ErrorKind;
@@ -32,7 +32,7 @@ pub fn classify(error: &DataFusionError) -> Failed {
         DataFusionError::NotImplemented(message) => fatal(ErrorKind::Unsupported, message),
         DataFusionError::Plan(message) => fatal(ErrorKind::InvalidQuery, message),
         DataFusionError::SQL(inner, _) => fatal(ErrorKind::InvalidQuery, inner),
-        DataFusionError::SchemaError(inner, _) => schema(inner),
+        DataFusionError::SchemaError(inner, _) => fatal(ErrorKind::InvalidQuery, inner),
         DataFusionError::Configuration(message) => fatal(ErrorKind::InvalidConfig, message),
         DataFusionError::Execution(message) => fatal(ErrorKind::Data, message),
         DataFusionError::Internal(message) | DataFusionError::Substrait(message) | DataFusionError::Ffi(message) => {
@@ -236,10 +236,6 @@ fn system(error: &io::Error) -> Failed {
 /// `EMFILE` and `ENFILE`, the same on every Unix; the standard library has no kind for them.
 const TOO_MANY_FILES: i32 = 24;
 const TOO_MANY_FILES_OF_SYSTEM: i32 = 23;
-
-fn schema(error: &SchemaError) -> Failed {
-    fatal(ErrorKind::InvalidQuery, error)
-}
 
 /// `failed` with the figures of the memory pool, if it is the pool's refusal.
 pub(crate) fn exhausted(mut failed: Failed, pool: &crate::memory::ExecutorPool) -> Failed {

@@ -188,7 +188,8 @@ impl Executor {
             }
             Command::Launch(spec) => self.launch(*spec),
             Command::Cancel { attempt, why } => {
-                if !self.state.lock().cancel(why, |id| *id == attempt) {
+                let runs = self.state.lock().cancel(why, |id| *id == attempt);
+                if !runs && why != CancelReason::Enough {
                     self.services.store().release_attempt(attempt);
                 }
             }
@@ -352,12 +353,13 @@ impl Drop for Executor {
 }
 
 impl State {
-    /// Ends the running attempts that `which` selects and has their output deleted; whether there was one.
+    /// Ends the running attempts that `which` selects and has their output deleted, unless it is [`CancelReason::Enough`]; whether
+    /// there was one.
     fn cancel(&mut self, why: CancelReason, which: impl Fn(&AttemptId) -> bool) -> bool {
         let mut any = false;
         for (_, running) in self.running.iter_mut().filter(|(id, _)| which(id)) {
             running.why.get_or_insert(why);
-            running.drop_output = true;
+            running.drop_output |= why != CancelReason::Enough;
             running.cancel.cancel();
             any = true;
         }

@@ -66,16 +66,15 @@ impl ShuffleReader {
             .inputs
             .get(input as usize)
             .ok_or_else(|| Failed::internal(format!("the plan reads input {input} of {}", self.inputs.len())))?;
-        let (groups, segment) = match part {
-            InputPart::Segment(segment) => (vector.groups.clone(), segment),
-            InputPart::Producer(producer) => (narrowed(&vector.groups, producer), 0),
-        };
-        Ok(self.read_groups(groups, segment))
+        Ok(match part {
+            InputPart::Segment(segment) => self.read_groups(vector.groups.iter().cloned(), segment),
+            InputPart::Producer(producer) => self.read_groups(narrowed(&vector.groups, producer), 0),
+        })
     }
 
-    fn read_groups(&self, groups: Vec<InputGroup>, segment: u32) -> Batches {
+    fn read_groups(&self, groups: impl Iterator<Item = InputGroup>, segment: u32) -> Batches {
         let (here, away): (Vec<_>, Vec<_>) =
-            groups.into_iter().partition(|group| group.executor == self.executor && group.incarnation == self.incarnation);
+            groups.partition(|group| group.executor == self.executor && group.incarnation == self.incarnation);
         let mut by_executor: BTreeMap<(ExecutorId, Incarnation), Vec<InputGroup>> = BTreeMap::new();
         for group in away {
             by_executor.entry((group.executor, group.incarnation)).or_default().push(group);
@@ -96,10 +95,10 @@ impl ShuffleReader {
 }
 
 /// The group that holds `producer`, with that partition only.
-fn narrowed(groups: &[InputGroup], producer: u32) -> Vec<InputGroup> {
+fn narrowed(groups: &[InputGroup], producer: u32) -> impl Iterator<Item = InputGroup> {
     let holds = |group: &&InputGroup| group.partitions.binary_search(&producer).is_ok();
     let group = groups.iter().find(holds);
-    group.map(|group| InputGroup { partitions: vec![producer], ..group.clone() }).into_iter().collect()
+    group.map(|group| InputGroup { partitions: vec![producer], ..group.clone() }).into_iter()
 }
 
 /// Reads the store, segment after segment, without copying.

@@ -111,11 +111,6 @@ impl SegmentFileWriter {
 }
 
 impl SegmentFile {
-    /// Its size in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// Where it is, for tests that damage it.
     #[cfg(test)]
     pub(crate) fn path(&self) -> &std::path::Path {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::error::DataFusionError;
@@ -169,14 +168,14 @@ impl PartitionWriter {
     }
 
     /// Copies the slices of a segment together; returns the bytes that this added.
-    fn flush(&mut self, index: usize) -> Result<usize, ArrowError> {
+    fn flush(&mut self, index: usize) -> Result<usize, DataFusionError> {
         let Some(segment) = self.segments.get_mut(index) else { return Ok(0) };
         if segment.pending.is_empty() {
             return Ok(0);
         }
         segment.pending_rows = 0;
         let batch = concat_batches(&self.schema, &std::mem::take(&mut segment.pending))?;
-        self.keep(index, batch).map_err(|error| ArrowError::from_external_error(Box::new(error)))
+        self.keep(index, batch)
     }
 
     /// Adds a whole batch to a segment; returns the bytes that this added.
@@ -191,7 +190,7 @@ impl PartitionWriter {
     }
 
     /// Copies what waits in each segment, so that it no longer pins the batches it was cut from.
-    fn unpin(&mut self) -> Result<(), ArrowError> {
+    fn unpin(&mut self) -> Result<(), DataFusionError> {
         let mut counter = RecordBatchMemoryCounter::new();
         for segment in self.segments.iter_mut().filter(|segment| !segment.pending.is_empty()) {
             let batch = concat_batches(&self.schema, &std::mem::take(&mut segment.pending))?;
