@@ -4,11 +4,20 @@
 //! `stages.rs`, `codec.rs`; then, on the executor, `task_plan.rs` and `narrow.rs`.
 
 pub mod codec;
+mod diagnose;
 mod equivalence;
+mod exchange;
+mod explain;
+mod files;
+mod logical;
 pub mod narrow;
+mod physical;
+mod repeats;
 mod scan;
 pub mod session;
+mod sql;
 pub mod stage_input;
+mod stages;
 pub mod task_plan;
 
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
