@@ -122,11 +122,11 @@ impl Attempt {
         let result = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Failed::cancelled(CancelReason::Stale)),
-            result = AssertUnwindSafe(self.work(&mut progress)).catch_unwind() => {
+            result = AssertUnwindSafe(self.work(&mut progress)).catch_unwind().instrument(span.clone()) => {
                 result.unwrap_or_else(|payload| Err(panicked(payload.as_ref())))
             }
         };
-        progress.partitions.shutdown().instrument(span.clone()).await;
+        progress.partitions.shutdown().await;
         let mut metrics = progress.metrics();
         metrics.micros = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
         let result = result.map_err(|failed| exhausted(failed, self.services.store.pool()));

@@ -417,3 +417,6 @@ async fn evict(store: std::sync::Weak<ShuffleStore>, pressure: Arc<Notify>) {
         store.evict().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

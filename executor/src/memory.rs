@@ -162,3 +162,74 @@ impl MemoryPool for ExecutorPool {
         MemoryLimit::Finite(self.limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::memory_pool::MemoryConsumer;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Clean(AtomicUsize, OnceLock<MemoryReservation>);
+
+    impl Reclaim for Clean {
+        fn reclaim(&self, bytes: usize) -> usize {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let Some(held) = self.1.get() else { return 0 };
+            let freed = held.size().min(bytes);
+            held.shrink(freed);
+            freed
+        }
+    }
+
+    fn pool(limit: usize) -> (Arc<ExecutorPool>, Arc<dyn MemoryPool>) {
+        let pool = Arc::new(ExecutorPool::new(limit, 60));
+        (Arc::clone(&pool), pool)
+    }
+
+    #[test]
+    fn a_refusal_names_consumer_bytes_limit_and_setting() {
+        let (ours, pool) = pool(1000);
+        let sort = MemoryConsumer::new("ExternalSorter[0]").register(&pool);
+        sort.try_grow(900).unwrap();
+        let error = sort.try_grow(101).unwrap_err();
+        assert!(matches!(error, DataFusionError::ResourcesExhausted(_)));
+        for part in ["ExternalSorter[0]", "101", "900 of 1000", "executor.memory_limit"] {
+            assert!(error.to_string().contains(part), "{part} is not in: {error}");
+        }
+        assert_eq!((ours.last_refused(), ours.reserved()), (101, 900));
+        sort.try_grow(100).unwrap();
+    }
+
+    #[test]
+    fn clean_segments_are_dropped_before_an_operator_is_refused() {
+        let (ours, pool) = pool(1000);
+        let held = MemoryConsumer::new("ShuffleStore").register(&pool);
+        held.grow(800);
+        let clean = Arc::new(Clean(AtomicUsize::new(0), OnceLock::from(held)));
+        let weak: Weak<Clean> = Arc::downgrade(&clean);
+        ours.reclaim_from(weak);
+        let sort = MemoryConsumer::new("ExternalSorter[0]").register(&pool);
+        sort.try_grow(200).unwrap();
+        assert_eq!(clean.0.load(Ordering::Relaxed), 0);
+        sort.try_grow(300).unwrap();
+        assert_eq!((clean.0.load(Ordering::Relaxed), ours.reserved()), (1, 1000));
+        sort.try_grow(501).unwrap_err();
+        assert_eq!(ours.reserved(), 500, "what was clean is gone, and the refused bytes were not taken");
+    }
+
+    #[test]
+    fn repartitions_are_never_refused_and_grow_counts_a_debt() {
+        let (ours, pool) = pool(100);
+        let repartition = MemoryConsumer::new("RepartitionExec[3]").register(&pool);
+        repartition.try_grow(150).unwrap();
+        assert_eq!(ours.reserved(), 150);
+        let other = MemoryConsumer::new("other").register(&pool);
+        other.grow(10);
+        other.try_grow(1).unwrap_err();
+        drop(repartition);
+        other.try_grow(90).unwrap();
+        drop(other);
+        assert_eq!(ours.reserved(), 0);
+    }
+}

@@ -326,3 +326,6 @@ fn next_stage(stage: JobStage) -> Option<OutputKey> {
         None => stage.job.0.checked_add(1).map(|next| stage_start(JobId(next), StageId(0))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,3 +234,6 @@ impl PartitionWriter {
         self.segments.iter_mut().map(|segment| std::mem::take(&mut segment.done)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
