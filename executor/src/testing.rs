@@ -112,12 +112,7 @@ impl Cluster {
         cluster
     }
 
-    pub(crate) fn with_transport(
-        count: u32,
-        slots: u32,
-        memory: u64,
-        transport: Arc<dyn ShuffleTransport<RecordBatch>>,
-    ) -> Self {
+    pub(crate) fn with_transport(count: u32, slots: u32, memory: u64, transport: Arc<dyn ShuffleTransport<RecordBatch>>) -> Self {
         let parent = tempfile::tempdir().unwrap();
         let (sender, reports) = mpsc::channel(1024);
         let executors = (0..count).map(|id| {

@@ -59,10 +59,7 @@ fn errors_of_the_user_and_of_the_machine_are_told_apart() {
         (io(2), fatal(ErrorKind::NotFound)),
         (io(5), Failure::Transient { what: TransientKind::Io, retry_after_ms: None }),
         (io(104), Failure::Transient { what: TransientKind::Network, retry_after_ms: None }),
-        (
-            DataFusionError::ResourcesExhausted("pool".into()),
-            Failure::Resources { what: Resource::Memory, asked: 0, limit: 0 },
-        ),
+        (DataFusionError::ResourcesExhausted("pool".into()), Failure::Resources { what: Resource::Memory, asked: 0, limit: 0 }),
     ];
     for (error, expected) in table {
         assert_eq!(classify(&error).failure, expected, "{error:?}");

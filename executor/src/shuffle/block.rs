@@ -243,8 +243,7 @@ mod tests {
         let dictionary: DictionaryArray<Int32Type> = words.iter().copied().collect();
         let views = StringViewArray::from_iter_values(words.iter().map(|word| format!("{word}, longer than a view inlines")));
         let numbers = Int64Array::from_iter_values(0..words.len() as i64);
-        let columns: [(&str, ArrayRef); 3] =
-            [("d", Arc::new(dictionary)), ("v", Arc::new(views)), ("n", Arc::new(numbers))];
+        let columns: [(&str, ArrayRef); 3] = [("d", Arc::new(dictionary)), ("v", Arc::new(views)), ("n", Arc::new(numbers))];
         RecordBatch::try_from_iter(columns).unwrap()
     }
 

@@ -25,8 +25,7 @@ async fn write(fixture: &StoreFixture, number: u32, partition: u32, segments: u3
     let batch = rows(0, 8192);
     let exchange = Exchange::Hash { partitions: segments };
     let output = (attempt(0, number), partition);
-    let mut writer =
-        PartitionWriter::new(&fixture.store, INCARNATION, output, exchange, &keys(&batch, "n"), batch.schema())?;
+    let mut writer = PartitionWriter::new(&fixture.store, INCARNATION, output, exchange, &keys(&batch, "n"), batch.schema())?;
     for start in 0..4 {
         writer.push(rows(start * 8192, 8192)).await?;
     }
@@ -47,8 +46,7 @@ async fn only_the_committed_output_of_the_named_attempt_and_incarnation_is_read(
     let fixture = store(1 << 30, 1 << 30);
     let batch = rows(0, 10);
     let output = (attempt(0, 1), 3);
-    let mut writer =
-        PartitionWriter::new(&fixture.store, INCARNATION, output, Exchange::Merge, &[], batch.schema()).unwrap();
+    let mut writer = PartitionWriter::new(&fixture.store, INCARNATION, output, Exchange::Merge, &[], batch.schema()).unwrap();
     writer.push(batch.clone()).await.unwrap();
     assert_eq!(fixture.store.read(INCARNATION, &key(1, 3, 0)).await, Err(LostCause::Missing), "not committed yet");
     writer.finish().await.unwrap();
@@ -66,8 +64,7 @@ async fn a_commit_of_an_older_incarnation_is_refused() {
     let fixture = store(1 << 30, 1 << 30);
     let batch = rows(0, 10);
     let output = (attempt(0, 1), 0);
-    let mut writer =
-        PartitionWriter::new(&fixture.store, INCARNATION, output, Exchange::Merge, &[], batch.schema()).unwrap();
+    let mut writer = PartitionWriter::new(&fixture.store, INCARNATION, output, Exchange::Merge, &[], batch.schema()).unwrap();
     writer.push(batch).await.unwrap();
     fixture.store.begin(Incarnation(8));
     let failed = writer.finish().await.unwrap_err();

@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray,
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::common::utils::memory::get_record_batch_memory_size;
+use datafusion::execution::memory_pool::MemoryPool;
 use windrow_core::task::SegmentKey;
 
 use super::*;
