@@ -122,7 +122,8 @@ impl Cluster {
                 memory_limit: memory,
                 spill_dir: parent.path().to_owned(),
                 spill_limit: 10 << 30,
-                evict_from_percent: 60,
+                // Small pools evict from the first byte on, so that small tests see it.
+                evict_from_percent: if memory < 1 << 30 { 1 } else { 60 },
                 fetch_window: 8 << 20,
             };
             let executor = Executor::start(options, Arc::clone(&transport), sender.clone()).unwrap();

@@ -103,10 +103,10 @@ async fn cold_segments_are_evicted_read_back_equal_and_their_files_removed() {
     let tight = store(bytes * 5 / 4, 1 << 30);
     write(&tight, 0, 0, 5).await.unwrap();
     assert_eq!(tight.store.disk_bytes(), 0);
-    tight.store.evict().await;
+    tight.store.evict();
     assert!(tight.store.disk_bytes() > 0);
     assert_eq!(tight.store.pool().reserved(), bytes, "clean, and still in memory");
-    assert!(tight.store.reclaim(1) > 0);
+    assert!(tight.store.reclaim(1, false) > 0);
     assert_eq!((tight.store.pool().reserved(), tight.store.memory_bytes()), (0, 0));
     for (segment, expected) in (0..5).zip(before) {
         assert_eq!(tight.store.read(INCARNATION, &key(0, 0, segment)).await.unwrap(), expected);
@@ -146,7 +146,7 @@ async fn a_pool_of_a_half_a_tenth_and_a_hundredth_of_the_output_loses_no_row() {
         let fixture = store(bytes / part, 1 << 30);
         for number in 0..3 {
             write(&fixture, number, number, 7).await.unwrap();
-            fixture.store.evict().await;
+            fixture.store.evict();
         }
         assert!(fixture.store.pool().reserved() <= bytes / part);
         for number in 0..3 {
