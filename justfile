@@ -9,27 +9,27 @@ fmt:
 
 # lints, as CI runs them
 lint:
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --release --workspace --all-targets -- -D warnings
 
 # every test
 test:
-    cargo build --workspace && cargo test --workspace --lib --tests
+    cargo build --release --workspace && cargo test --release --workspace --lib --tests
 
 # SQL against single-node DataFusion
 sql *filter:
-    cargo test -p windrow-tests --test sql {{filter}}
+    cargo test --release -p windrow-tests --test sql {{filter}}
 
 # real processes
 cluster *filter:
-    cargo build --workspace && cargo test -p windrow-tests --test cluster {{filter}}
+    cargo build --release --workspace && cargo test --release -p windrow-tests --test cluster {{filter}}
 
 # the simulated cluster
 sim *filter:
-    cargo test -p windrow-tests --test sim {{filter}}
+    cargo test --release -p windrow-tests --test sim {{filter}}
 
 # fill in what single-node DataFusion answers to new statements of tests/sql
 complete:
-    WINDROW_SLT_COMPLETE=1 cargo test -p windrow-tests --test sql slt_on_datafusion
+    WINDROW_SLT_COMPLETE=1 cargo test --release -p windrow-tests --test sql slt_on_datafusion
 
 # what core and scheduler link
 deps:
