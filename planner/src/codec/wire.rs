@@ -51,6 +51,8 @@ pub(crate) enum Lost {
     Limit(u64, Option<u64>),
     /// That there are no partitions at all.
     NoPartitions,
+    /// That a series shows no column, and its orders.
+    Series { projected_away: bool, orderings: Vec<Vec<SortKey>> },
 }
 
 /// The payload of an extension node of ours.
@@ -104,12 +106,14 @@ pub(crate) enum Known {
     Absent,
 }
 
-/// The payload of the one extension expression of ours: the value of a scalar input.
+/// The payload of an extension expression of ours. Fields are schemas of one field.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ScalarInput {
-    pub(crate) input: u32,
-    /// A schema of one field: type and nullability.
-    pub(crate) field: Bytes,
+pub(crate) enum OurExpr {
+    /// The value of a scalar input, of this type and nullability.
+    Scalar { input: u32, field: Bytes },
+    /// A cast of the expression's input to this field. DataFusion encodes the type alone and forgets nullability and metadata, which
+    /// unions and recursive queries rely on.
+    Cast { field: Bytes, safe: bool },
 }
 
 pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>> {
