@@ -24,3 +24,4 @@ pub use results::Statement;
 pub use serve::{ServeOptions, Server, serve};
 pub use session::CoordinatorSession;
 pub use status::{ClusterStatus, ExecutorState, ExecutorStatus, JobProgress, JobState, JobStatus};
+pub use windrow_executor::{Executor, ExecutorOptions};

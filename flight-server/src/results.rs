@@ -256,7 +256,8 @@ impl Source {
     async fn location(&mut self, partition: u32, unreadable: Option<AttemptId>) -> Result<Option<InputGroup>> {
         let is_news = |view: &JobView| {
             let found = view.ready.get(&partition);
-            view.failed.is_some() || found.is_some_and(|group| group.as_ref().is_none_or(|group| Some(group.attempt) != unreadable))
+            view.failed.is_some()
+                || found.is_some_and(|group| group.as_ref().is_none_or(|group| Some(group.attempt) != unreadable))
         };
         let view = self.view.wait_for(is_news).await.map_err(|_ended| crate::coordinator::gone())?;
         crate::coordinator::check(&view)?;

@@ -103,8 +103,10 @@ impl CoordinatorSession {
         match first {
             Some(Ok(shape)) => Ok(*shape),
             Some(Err(_ended)) => Err(Error::new(ErrorKind::Unavailable, "the coordinator has shut down")),
-            None => Err(Error::new(ErrorKind::Unavailable, format!("no executor has been connected for {} s", patience.as_secs()))
-                .with_help("start one with `windrow executor --scheduler HOST:PORT` and run the query again")),
+            None => {
+                Err(Error::new(ErrorKind::Unavailable, format!("no executor has been connected for {} s", patience.as_secs()))
+                    .with_help("start one with `windrow executor --scheduler HOST:PORT` and run the query again"))
+            }
         }
     }
 }

@@ -11,7 +11,6 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
     PutResult, SchemaResult, Ticket,
 };
-use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -199,10 +198,4 @@ impl FlightService for ShuffleService {
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         only_shuffle()
     }
-}
-
-/// The empty ticket, for tests of what is refused.
-#[cfg(test)]
-pub(crate) fn raw_ticket(bytes: impl Into<Bytes>) -> Ticket {
-    Ticket { ticket: bytes.into() }
 }

@@ -91,12 +91,16 @@ fn connect(coordinator: Arc<Coordinator>, reports: Streaming<Report>) -> Command
     Commands { commands, _reader: reader }
 }
 
-async fn read(coordinator: Arc<Coordinator>, mut reports: Streaming<Report>, sender: mpsc::Sender<Command>) -> Result<(), Status> {
+async fn read(
+    coordinator: Arc<Coordinator>,
+    mut reports: Streaming<Report>,
+    sender: mpsc::Sender<Command>,
+) -> Result<(), Status> {
     let registration = match windrow_executor::timer::deadline(REGISTER_WITHIN, reports.message()).await {
         Some(first) => first_report(first?)?,
         None => return Err(Status::deadline_exceeded("no registration in time")),
     };
-    let connection: Connection = match coordinator.connect(registration, Link::Network(sender.clone())).await {
+    let connection: Connection = match coordinator.connect(registration, Link::Network(sender.clone())) {
         Ok(connection) => connection,
         Err(refused) => {
             // The stream may be gone already; then nobody is left to be told.

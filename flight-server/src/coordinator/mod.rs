@@ -41,7 +41,7 @@ use crate::transport::{ClusterTransport, InProcessTransport};
 
 pub(crate) use fleet::{Link, Member};
 pub(crate) use input::{Departure, Departures, Input};
-pub(crate) use jobs::{JobView, Submission};
+pub(crate) use jobs::{JobView, Submission, check, gone};
 use local::LocalExecutor;
 use state::State;
 
@@ -83,7 +83,6 @@ pub(crate) struct Shared {
     /// Somebody else than the loop has performed a step: timers may have changed.
     stepped: Notify,
     shape: watch::Receiver<ClusterShape>,
-    local: Arc<InProcessTransport>,
     transport: Arc<ClusterTransport>,
 }
 
@@ -106,8 +105,7 @@ impl Coordinator {
             departures: Arc::default(),
             stepped: Notify::new(),
             shape,
-            transport: Arc::new(ClusterTransport::new(Arc::clone(&local), RESULT_WINDOW)),
-            local,
+            transport: Arc::new(ClusterTransport::new(local, RESULT_WINDOW)),
         });
         let turning = Routine::spawn("coordinator", "loop", turn(Arc::clone(&shared), queue));
         Ok(Arc::new(Self {

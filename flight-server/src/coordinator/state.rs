@@ -319,7 +319,11 @@ impl State {
                 },
             })
         });
-        ClusterStatus { executors: executors.collect(), jobs: self.jobs.status(|job| self.measure(job)), counters: self.counters() }
+        ClusterStatus {
+            executors: executors.collect(),
+            jobs: self.jobs.status(|job| self.measure(job)),
+            counters: self.counters(),
+        }
     }
 
     fn counters(&self) -> Vec<(String, u64)> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use arrow_flight::{Action, ActionType};
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
 use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use serde::Serialize;
 use tonic::{Request, Status};
 use windrow_core::Result;

@@ -144,7 +144,8 @@ impl FlightSqlService for SqlService {
         _request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
         Err(fail(
-            Error::new(ErrorKind::Unsupported, "parameters of prepared statements").with_help("write the values into the statement"),
+            Error::new(ErrorKind::Unsupported, "parameters of prepared statements")
+                .with_help("write the values into the statement"),
         ))
     }
 
@@ -186,7 +187,8 @@ impl FlightSqlService for SqlService {
     ) -> Result<ActionCancelQueryResult, Status> {
         const CANCELLED: i32 = 1;
         const NOT_CANCELLABLE: i32 = 3;
-        let info = FlightInfo::decode(query.info).map_err(|error| Status::invalid_argument(format!("not a FlightInfo: {error}")))?;
+        let info =
+            FlightInfo::decode(query.info).map_err(|error| Status::invalid_argument(format!("not a FlightInfo: {error}")))?;
         let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
         let cancelled = tickets
             .filter_map(|ticket| actions::ticket_handle(&ticket.ticket))
@@ -263,14 +265,11 @@ impl FlightSqlService for SqlService {
         query: CommandGetSqlInfo,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let schema = arrow_flight::sql::metadata::SqlInfoData::schema();
-        repeat(query, std::sync::Arc::new(schema.clone()), request)
+        repeat(query, metadata::sql_info_schema(), request)
     }
 
     async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _request: Request<Ticket>) -> Result<DoGet, Status> {
-        let Some(info) = metadata::SQL_INFO.as_ref() else { return Err(fail(Error::internal("no server information"))) };
-        let batch = query.into_builder(info).build();
-        answer(batch.map_err(|source| Error::internal("the server's information cannot be built").with_source(source)))
+        answer(metadata::sql_info(query))
     }
 
     async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}

@@ -1,11 +1,14 @@
 //! What clients ask about the server and its catalog. Next: `door.rs`.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
-use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables, SqlInfo};
+use arrow_flight::sql::{
+    CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, SqlInfo,
+};
 use windrow_core::{Error, Result};
 
 use crate::session::CoordinatorSession;
@@ -54,8 +57,19 @@ pub(super) async fn tables(query: CommandGetTables, session: &CoordinatorSession
     builder.build().map_err(unbuilt)
 }
 
+/// The answer to GetSqlInfo.
+pub(super) fn sql_info(query: CommandGetSqlInfo) -> Result<RecordBatch> {
+    let info = SQL_INFO.as_ref().ok_or_else(|| Error::internal("no information about the server"))?;
+    query.into_builder(info).build().map_err(unbuilt)
+}
+
+/// The schema of every answer to GetSqlInfo.
+pub(super) fn sql_info_schema() -> SchemaRef {
+    Arc::new(SqlInfoDataBuilder::schema().clone())
+}
+
 /// What the server says of itself. Values are of the types that drivers cast them to.
-pub(super) static SQL_INFO: LazyLock<Option<SqlInfoData>> = LazyLock::new(|| {
+static SQL_INFO: LazyLock<Option<SqlInfoData>> = LazyLock::new(|| {
     let mut info = SqlInfoDataBuilder::new();
     info.append(SqlInfo::FlightSqlServerName, "Windrow");
     info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));

@@ -76,9 +76,9 @@ fn encode(
 
 /// The answer to GetFlightInfo: one endpoint at this server.
 fn flight_info(schema: &SchemaRef, ticket: Vec<u8>, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
-    let info = FlightInfo::new().try_with_schema(schema).map_err(|source| {
-        to_status(&Error::internal("a result's schema cannot be sent").with_source(source))
-    })?;
+    let info = FlightInfo::new()
+        .try_with_schema(schema)
+        .map_err(|source| to_status(&Error::internal("a result's schema cannot be sent").with_source(source)))?;
     let endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket: ticket.into() });
     Ok(info.with_endpoint(endpoint).with_descriptor(descriptor))
 }

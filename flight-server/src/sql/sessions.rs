@@ -92,6 +92,9 @@ pub(super) fn name(headers: &MetadataMap) -> Result<Option<u64>> {
     let Some(value) = headers.get(SESSION_HEADER) else { return Ok(None) };
     let name = value.to_str().ok().and_then(|text| u64::from_str_radix(text, 16).ok());
     name.map(Some).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidQuery, format!("the header {SESSION_HEADER} is not a hexadecimal number of at most 16 digits"))
+        Error::new(
+            ErrorKind::InvalidQuery,
+            format!("the header {SESSION_HEADER} is not a hexadecimal number of at most 16 digits"),
+        )
     })
 }

@@ -63,8 +63,8 @@ pub(crate) fn fetch_from(
         let (group, store) = (Arc::new(group), store.clone());
         stream::iter(0..group.partitions.len()).then(move |index| read(store.clone(), Arc::clone(&group), index, segment))
     });
-    let batches =
-        reads.map_ok(|(partition, batches)| stream::iter(batches.into_iter().map(move |batch| Ok::<_, Failed>((partition, batch)))));
+    let batches = reads
+        .map_ok(|(partition, batches)| stream::iter(batches.into_iter().map(move |batch| Ok::<_, Failed>((partition, batch)))));
     until_error(batches.try_flatten())
 }
 

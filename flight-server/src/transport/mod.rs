@@ -1,7 +1,7 @@
 //! The two ways to read shuffle output, behind one trait: from a store in this process, or over Flight. Next: `shuffle.rs`.
 
-#[cfg(any(test, feature = "contract"))]
-pub mod contract;
+#[cfg(test)]
+mod contract;
 pub mod in_process;
 pub mod network;
 

@@ -77,7 +77,9 @@ impl Pool {
             .connect_timeout(CONNECT_WITHIN)
             .tcp_nodelay(true)
             .initial_stream_window_size(self.window)
-            .initial_connection_window_size(u32::try_from(u64::from(self.window).saturating_mul(4).min(WINDOW_MAX)).unwrap_or(self.window))
+            .initial_connection_window_size(
+                u32::try_from(u64::from(self.window).saturating_mul(4).min(WINDOW_MAX)).unwrap_or(self.window),
+            )
             .http2_keep_alive_interval(Duration::from_secs(2))
             .keep_alive_timeout(Duration::from_secs(5))
             .connect_lazy();
@@ -128,7 +130,7 @@ impl ShuffleTransport<RecordBatch> for NetworkTransport {
     fn fetch(&self, request: FetchRequest) -> BoxStream<'static, Result<(u32, RecordBatch), Failed>> {
         let pool = Arc::clone(&self.pool);
         let opening = async move {
-            let mut reader = Reader::new(request);
+            let reader = Reader::new(request);
             let Some(address) = reader.address() else { return stream::empty().boxed() };
             match pool.open_patiently(&address, &reader.request).await {
                 Ok(data) => reader.batches(data.boxed()),
