@@ -1,0 +1,1 @@
+//! Starts an executor process and starts it again when it dies. Pure decisions are in `restart.rs`.
