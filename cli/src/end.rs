@@ -68,11 +68,6 @@ impl End {
             _ => Self::Failed(Box::new(error)),
         }
     }
-
-    /// The end of a command line that does not fit.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::Usage(Box::new(Error::new(ErrorKind::InvalidConfig, message)))
-    }
 }
 
 impl From<Error> for End {

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 use windrow::Error;
 use windrow_core::config::{self, ExecutorConfig};
-use windrow_executor::ExecutorOptions;
-use windrow_flight::{NetworkExecutorOptions, run_executor};
+use windrow_flight::{ExecutorOptions, NetworkExecutorOptions, run_executor};
 
 use crate::args::ExecutorArguments;
 use crate::end::End;
@@ -71,7 +70,8 @@ fn orphaned() -> Result<oneshot::Receiver<()>, Error> {
                     Err(_) => break,
                 }
             }
-            drop(ended.send(()));
+            // Nobody waits any more if the executor ended by itself.
+            let _unheard = ended.send(());
         })
         .map_err(|source| Error::internal("no thread to watch the supervisor").with_source(source))?;
     Ok(end)

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-use arrow::array::Array;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
