@@ -29,7 +29,7 @@ pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
             () = orphaned => {}
         }
     };
-    run_executor(options(arguments, config), over).await.map_err(End::starting)
+    run_executor(options(arguments, config), over).await.map_err(End::connecting)
 }
 
 fn options(arguments: ExecutorArguments, config: ExecutorConfig) -> NetworkExecutorOptions {

@@ -56,7 +56,8 @@ pub(crate) async fn run(session: &Session, options: &SqlOptions, interrupt: &mut
             Ok(Signal::Success(text)) => text,
             Ok(Signal::CtrlC) => continue,
             Ok(Signal::CtrlD) => return Ok(()),
-            Ok(_) if leave.load(Ordering::Relaxed) => return Err(End::Left),
+            // Only our own flag breaks the prompt.
+            Ok(Signal::ExternalBreak(_)) => return Err(End::Left),
             Ok(_) => continue,
             Err(error) => return Err(Error::internal(format!("the terminal cannot be read: {error}")).into()),
         };
