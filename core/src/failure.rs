@@ -121,6 +121,8 @@ pub enum CancelReason {
     Deadline,
     /// The job ended.
     JobEnded,
+    /// The stage's row limit is reached: the attempt ends, but the partitions it reported done stay committed.
+    Enough,
 }
 
 /// How an executor's loss was noticed.

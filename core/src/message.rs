@@ -41,7 +41,8 @@ pub enum Command {
     },
     /// Run one attempt.
     Launch(Box<TaskSpec>),
-    /// End an attempt and drop its output, wherever it is.
+    /// End an attempt and drop its output, wherever it is; for [`CancelReason::Enough`] what it reported done is kept. An
+    /// attempt that still runs is answered by [`Report::AttemptEnded`] as ever: its slots are taken until then.
     Cancel {
         /// Which.
         attempt: AttemptId,

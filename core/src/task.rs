@@ -1,8 +1,9 @@
 //! Fifth arrow: what the scheduler hands to an executor and what comes back. Next: `executor/src/attempt.rs`.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failed;
 use crate::ids::{AttemptId, ExecutorId, Incarnation, StageId};
@@ -65,8 +66,8 @@ pub struct InputVector {
     /// Which segments the partitions of the slice read.
     pub read: InputRead,
     /// Committed outputs, grouped by the attempt that made them, ordered by first partition. Partitions that a row limit made
-    /// unnecessary are in no group.
-    pub groups: Vec<InputGroup>,
+    /// unnecessary are in no group. Shared between all tasks that read the same outputs.
+    pub groups: Arc<Vec<InputGroup>>,
 }
 
 /// Producer partitions that one attempt committed.
@@ -78,7 +79,7 @@ pub struct InputGroup {
     pub executor: ExecutorId,
     /// The incarnation of the executor that holds them.
     pub incarnation: Incarnation,
-    /// The executor's shuffle address, filled in by the coordinator when it performs the launch; `None` until then.
+    /// The executor's shuffle address as it registered it; `None` in process.
     pub address: Option<String>,
     /// The partitions, ascending.
     pub partitions: Vec<u32>,

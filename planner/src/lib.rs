@@ -3,10 +3,25 @@
 //! Read in the order of a query: `session.rs` (a statement arrives), `sql.rs`, `logical.rs`, `physical.rs`, `exchange.rs`,
 //! `stages.rs`, `codec.rs`; then, on the executor, `task_plan.rs` and `narrow.rs`.
 
+pub mod codec;
+mod diagnose;
+mod equivalence;
+mod exchange;
+mod explain;
+mod files;
+mod logical;
+pub mod narrow;
+mod physical;
+mod repeats;
+mod scan;
 pub mod session;
+mod sql;
 pub mod stage_input;
+mod stages;
 pub mod task_plan;
 
+pub use codec::{EncodedStage, encode_stage};
+pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession};
-pub use stage_input::{InputPart, StageInputSource, StageInputs};
+pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};
 pub use task_plan::{TaskPlan, decode_task};

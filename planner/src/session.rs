@@ -1,13 +1,33 @@
 //! A client's session on the coordinator: settings, catalog, and what becomes of a statement. Next: `sql.rs`.
 
-use arrow::datatypes::SchemaRef;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::catalog::DynamicFileCatalog;
+use datafusion::error::DataFusionError;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement};
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::prelude::{SessionConfig, SessionContext};
 use windrow_core::config::QueryConfig;
+use windrow_core::error::nearest;
 use windrow_core::ids::StageId;
-use windrow_core::message::Registration;
 use windrow_core::stage::StageGraph;
 use windrow_core::task::TaskMetrics;
-use windrow_core::{Error, Result};
+use windrow_core::{Error, ErrorKind, Result};
+
+use crate::diagnose::diagnose;
+use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side};
+use crate::files::{FileTables, locate, looks_like_path};
+use crate::sql::{Meaning, SettingStatement};
+use crate::{explain, logical, physical, sql, stages};
+
+/// Stack of the thread that plans one statement. DataFusion recurses by the depth of expressions and plans; what `sql.rs` lets
+/// through stays well below this in an unoptimized build.
+const PLANNING_STACK_BYTES: usize = 64 << 20;
 
 /// What the planner knows of the cluster: it plans for live slots, never for the client's cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +64,23 @@ pub struct PlannedJob {
 }
 
 impl PlannedJob {
+    /// The schema of what [`Self::analyzed`] returns.
+    #[must_use]
+    pub fn analyzed_schema() -> SchemaRef {
+        explain::schema()
+    }
+
     /// The rows that answer EXPLAIN ANALYZE: `(plan_type, plan)`, from the metrics of every attempt that succeeded.
     ///
     /// # Errors
-    /// [`windrow_core::ErrorKind::Internal`] if the rows cannot be built.
-    pub fn analyzed(&self, _metrics: &[(StageId, TaskMetrics)]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        Err(Error::unsupported("EXPLAIN ANALYZE"))
+    /// [`ErrorKind::Internal`] if the rows cannot be built.
+    pub fn analyzed(&self, metrics: &[(StageId, TaskMetrics)]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        explain::rows(&[("stages with metrics", explain::analyzed_tree(&self.graph, metrics))])
     }
 }
 
 /// Names for completion and suggestions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Names {
     /// Tables with their columns.
     pub tables: Vec<(String, Vec<String>)>,
@@ -64,43 +90,325 @@ pub struct Names {
     pub settings: Vec<String>,
 }
 
-/// A client's session: settings and catalog. Cheap to share behind an `Arc`; statements may run side by side.
-#[derive(Debug)]
-pub struct PlannerSession {}
+/// A client's session: settings and catalog. Statements may run side by side.
+#[derive(Debug, Clone)]
+pub struct PlannerSession {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: SessionContext,
+    query: RwLock<QueryConfig>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("session", &self.context.session_id()).field("query", &self.query()).finish()
+    }
+}
 
 impl PlannerSession {
     /// A session with `query` as its settings.
     ///
     /// # Errors
-    /// [`windrow_core::ErrorKind::InvalidConfig`] if a setting does not fit.
-    pub fn new(_query: QueryConfig) -> Result<Self> {
-        Ok(Self {})
+    /// [`ErrorKind::InvalidConfig`] if a setting does not fit.
+    pub fn new(query: QueryConfig) -> Result<Self> {
+        let unfit = |source: DataFusionError| Error::new(ErrorKind::InvalidConfig, source.to_string());
+        let mut config = SessionConfig::new();
+        physical::configure(config.options_mut()).map_err(unfit)?;
+        // The listing cache has no expiry: a file added to a folder would never be seen.
+        let runtime = RuntimeEnvBuilder::new().with_object_list_cache_limit(0).build_arc().map_err(unfit)?;
+        let state = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_physical_optimizer_rules(physical::optimizer_rules())
+            .build();
+        Ok(Self { inner: Arc::new(Inner { context: SessionContext::new_with_state(state), query: RwLock::new(query) }) })
     }
 
-    /// Plans exactly one statement; a trailing `;` is allowed.
+    /// Plans exactly one statement; a trailing `;` is allowed. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// `InvalidQuery` with a span and a suggestion, `NotFound`, `Unsupported`, `Data`.
-    pub async fn plan(&self, _sql: &str, _shape: ClusterShape) -> Result<Planned> {
-        Err(Error::unsupported("planning"))
+    pub async fn plan(&self, text: &str, shape: ClusterShape) -> Result<Planned> {
+        let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
+        on_planning_stack(move || async move {
+            match inner.plan(&text, shape).await {
+                Ok(planned) => Ok(planned),
+                Err(error) => Err(diagnose(error, &inner.names().await)),
+            }
+        })
+        .await?
     }
 
-    /// The schema of a query's rows without running it.
+    /// The schema of a statement's rows without running it.
     ///
     /// # Errors
     /// As [`Self::plan`].
-    pub async fn schema(&self, _sql: &str) -> Result<SchemaRef> {
-        Err(Error::unsupported("planning"))
+    pub async fn schema(&self, text: &str) -> Result<SchemaRef> {
+        let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
+        on_planning_stack(move || async move {
+            match inner.schema(&text).await {
+                Ok(schema) => Ok(schema),
+                Err(error) => Err(diagnose(error, &inner.names().await)),
+            }
+        })
+        .await?
     }
 
     /// Names for completion.
     ///
     /// # Errors
-    /// `Internal` if the catalog cannot be read.
+    /// None today; a catalog that must be asked over the network may fail.
     pub async fn names(&self) -> Result<Names> {
-        Ok(Names::default())
+        Ok(self.inner.names().await)
+    }
+}
+
+/// Runs a future on a thread of its own with a large stack, and ends with an error instead of the process if it panics.
+async fn on_planning_stack<F, T>(make: impl FnOnce() -> F + Send + 'static) -> Result<T>
+where
+    F: Future<Output = T>,
+    T: Send + 'static,
+{
+    let runtime = tokio::runtime::Handle::try_current()
+        .map_err(|source| Error::internal("planning outside of a tokio runtime").with_source(source))?;
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("windrow-plan".to_owned())
+        .stack_size(PLANNING_STACK_BYTES)
+        .spawn(move || {
+            // Whoever asked may be gone; then nobody needs the answer.
+            let _ = sender.send(runtime.block_on(make()));
+        })
+        .map_err(|source| Error::new(ErrorKind::ResourcesExhausted, "no thread to plan on").with_source(source))?;
+    receiver.await.map_err(|source| Error::internal("planning panicked").with_source(source))
+}
+
+impl Inner {
+    fn query(&self) -> QueryConfig {
+        self.query.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces what `windrow.executors` shows, the system table of live executors.
-    pub fn set_executors(&self, _executors: Vec<Registration>) {}
+    /// The session's state for one statement: a snapshot of its settings, whose catalog opens files by name.
+    fn state(&self, query: &QueryConfig) -> SessionState {
+        let mut state = self.context.state();
+        // `now()` is one instant for the whole statement.
+        state.mark_start_execution();
+        let files = FileTables::new(state.clone(), query.directory.clone());
+        let catalogs = DynamicFileCatalog::new(Arc::clone(state.catalog_list()), Arc::new(files));
+        state.register_catalog_list(Arc::new(catalogs));
+        state
+    }
+
+    async fn plan(&self, text: &str, shape: ClusterShape) -> Result<Planned, DataFusionError> {
+        let query = self.query();
+        let state = self.state(&query);
+        let meaning = sql::resolve(sql::parse(text)?, &state).await?;
+        match meaning {
+            Meaning::Query(plan) => self.query_job(&plan, &state, &query, shape).await,
+            Meaning::Explain { plan, verbose } => explain_query(&plan, verbose, &state, &query, shape).await,
+            Meaning::Analyze(plan) => {
+                let optimized = logical::optimize(&plan, &state)?;
+                let physical = physical_plan(&optimized, &state, &query, shape).await?;
+                Ok(Planned::Analyze(job(physical, &state)?))
+            }
+            Meaning::Session(plan) => self.change_session(plan, &state, &query, shape).await,
+            Meaning::Setting(statement) => self.setting(statement).map_err(|error| DataFusionError::External(Box::new(error))),
+        }
+    }
+
+    async fn schema(&self, text: &str) -> Result<SchemaRef, DataFusionError> {
+        let query = self.query();
+        let state = self.state(&query);
+        Ok(match sql::resolve(sql::parse(text)?, &state).await? {
+            Meaning::Query(plan) => Arc::new(logical::optimize(&plan, &state)?.schema().as_arrow().clone()),
+            Meaning::Explain { .. } | Meaning::Analyze(_) => explain::schema(),
+            Meaning::Setting(SettingStatement::Show { .. }) => setting_schema(),
+            Meaning::Session(_) | Meaning::Setting(_) => Arc::new(Schema::empty()),
+        })
+    }
+
+    async fn query_job(
+        &self,
+        plan: &LogicalPlan,
+        state: &SessionState,
+        query: &QueryConfig,
+        shape: ClusterShape,
+    ) -> Result<Planned, DataFusionError> {
+        let optimized = logical::optimize(plan, state)?;
+        let physical = physical_plan(&optimized, state, query, shape).await?;
+        if reads_catalog_only(&physical.plan)? {
+            let schema = physical.plan.schema();
+            let batches = collect(physical.plan, state.task_ctx()).await?;
+            return Ok(Planned::Rows { schema, batches });
+        }
+        let plan = materialize_catalog(physical.plan, &state.task_ctx()).await?;
+        job(Physical { plan, ..physical }, state).map(Planned::Job)
+    }
+
+    /// DDL, SET and prepared statements; EXECUTE becomes a query.
+    async fn change_session(
+        &self,
+        plan: LogicalPlan,
+        state: &SessionState,
+        query: &QueryConfig,
+        shape: ClusterShape,
+    ) -> Result<Planned, DataFusionError> {
+        let plan = match plan {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut create)) => {
+                for location in &mut create.locations {
+                    *location = locate(location, &query.directory);
+                }
+                LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create))
+            }
+            LogicalPlan::Statement(Statement::SetVariable(ref set)) => {
+                check_setting(&set.variable, state)?;
+                plan
+            }
+            plan => plan,
+        };
+        let result = self.context.execute_logical_plan(plan).await?;
+        match result.into_unoptimized_plan() {
+            LogicalPlan::EmptyRelation(_) => Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] }),
+            plan => self.query_job(&plan, state, query, shape).await,
+        }
+    }
+
+    fn setting(&self, statement: SettingStatement) -> Result<Planned> {
+        let mut query = self.query.write().unwrap_or_else(PoisonError::into_inner);
+        match statement {
+            SettingStatement::Set { key, value } => query.set(&key, &value)?,
+            SettingStatement::Reset { key } => {
+                let default = QueryConfig::default().get(&key).unwrap_or_default();
+                query.set(&key, &default)?;
+            }
+            SettingStatement::Show { key } => {
+                let Some(value) = query.get(&key) else {
+                    return Err(QueryConfig::default()
+                        .set(&key, "")
+                        .err()
+                        .unwrap_or_else(|| Error::internal("a key without value")));
+                };
+                return setting_rows(&key, value);
+            }
+        }
+        Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] })
+    }
+
+    async fn names(&self) -> Names {
+        let state = self.context.state();
+        let mut tables = BTreeMap::new();
+        for catalog in state.catalog_list().catalog_names().iter().filter_map(|name| state.catalog_list().catalog(name)) {
+            for schema in catalog.schema_names().iter().filter_map(|name| catalog.schema(name)) {
+                for table in schema.table_names().into_iter().filter(|name| !looks_like_path(name)) {
+                    if let Ok(Some(provider)) = schema.table(&table).await {
+                        let columns = provider.schema().fields().iter().map(|field| field.name().clone()).collect();
+                        tables.insert(table, columns);
+                    }
+                }
+            }
+        }
+        let scalar = state.scalar_functions().keys();
+        let mut functions: Vec<String> =
+            scalar.chain(state.aggregate_functions().keys()).chain(state.window_functions().keys()).cloned().collect();
+        functions.sort_unstable();
+        functions.dedup();
+        let own = QueryConfig::KEYS.iter().map(|key| format!("windrow.query.{key}"));
+        let settings = own.chain(state.config_options().entries().into_iter().map(|entry| entry.key)).collect();
+        Names { tables: tables.into_iter().collect(), functions, settings }
+    }
+}
+
+/// Refuses what may not be set, and names that do not exist, with the nearest one.
+fn check_setting(name: &str, state: &SessionState) -> Result<(), DataFusionError> {
+    let fail = |error: Error| Err(DataFusionError::External(Box::new(error)));
+    let name = name.to_lowercase();
+    if let Some((key, reason)) = physical::LOCKED.iter().find(|(key, _)| *key == name) {
+        return fail(Error::new(ErrorKind::InvalidConfig, format!("{key} cannot be set: {reason}")));
+    }
+    let own = QueryConfig::KEYS.iter().map(|key| format!("windrow.query.{key}"));
+    let known: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).chain(own).collect();
+    let is_time_zone = ["timezone", "time.zone"].contains(&name.as_str());
+    if is_time_zone || known.contains(&name) || !(name.starts_with("datafusion.") || name.starts_with("windrow.")) {
+        return Ok(());
+    }
+    fail(
+        Error::new(ErrorKind::InvalidConfig, format!("no setting named '{name}'"))
+            .with_suggestion(nearest(&name, known.iter().map(String::as_str))),
+    )
+}
+
+fn setting_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("name", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)]))
+}
+
+fn setting_rows(key: &str, value: String) -> Result<Planned> {
+    use arrow::array::StringArray;
+    let schema = setting_schema();
+    let name = StringArray::from(vec![format!("windrow.query.{key}")]);
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(name), Arc::new(StringArray::from(vec![value]))])
+        .map_err(|source| Error::internal("a setting does not fit its schema").with_source(source))?;
+    Ok(Planned::Rows { schema, batches: vec![batch] })
+}
+
+/// The physical plan with Windrow's repairs, and whether it may be cut.
+struct Physical {
+    plan: Arc<dyn ExecutionPlan>,
+    cut: bool,
+}
+
+async fn physical_plan(
+    optimized: &LogicalPlan,
+    state: &SessionState,
+    query: &QueryConfig,
+    shape: ClusterShape,
+) -> Result<Physical, DataFusionError> {
+    let bytes = physical::input_bytes(optimized, state).await?;
+    let sizing = physical::size(bytes, query, shape);
+    let plan = physical::plan(optimized, state, query, sizing).await?;
+    let plan = if sizing.cut { single_right_side(plan)? } else { plan };
+    Ok(Physical { plan, cut: sizing.cut })
+}
+
+fn job(physical: Physical, state: &SessionState) -> Result<PlannedJob, DataFusionError> {
+    let schema = physical.plan.schema();
+    let graph = StageGraph { stages: stages::split(physical.plan, physical.cut, &state.task_ctx())?, settings: settings(state) };
+    graph.validate().map_err(|error| DataFusionError::External(Box::new(error)))?;
+    Ok(PlannedJob { graph, schema })
+}
+
+/// The session's DataFusion options that differ from the defaults: nothing of them is in a plan.
+fn settings(state: &SessionState) -> Vec<(String, String)> {
+    let defaults: BTreeMap<String, Option<String>> =
+        SessionConfig::new().options().entries().into_iter().map(|entry| (entry.key, entry.value)).collect();
+    state
+        .config_options()
+        .entries()
+        .into_iter()
+        .filter(|entry| defaults.get(&entry.key) != Some(&entry.value))
+        .filter_map(|entry| Some((entry.key, entry.value?)))
+        .collect()
+}
+
+async fn explain_query(
+    plan: &LogicalPlan,
+    verbose: bool,
+    state: &SessionState,
+    query: &QueryConfig,
+    shape: ClusterShape,
+) -> Result<Planned, DataFusionError> {
+    let optimized = logical::optimize(plan, state)?;
+    let physical = physical_plan(&optimized, state, query, shape).await?;
+    let undivided = datafusion::physical_plan::displayable(physical.plan.as_ref()).indent(true).to_string();
+    let plan_of_catalog = materialize_catalog(physical.plan, &state.task_ctx()).await?;
+    let job = job(Physical { plan: plan_of_catalog, cut: physical.cut }, state)?;
+    let mut plans = vec![("logical plan", optimized.display_indent().to_string()), ("stages", explain::stage_tree(&job.graph))];
+    if verbose {
+        plans.insert(0, ("initial logical plan", plan.display_indent_schema().to_string()));
+        plans.push(("undivided physical plan", undivided));
+    }
+    let (schema, batches) = explain::rows(&plans).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    Ok(Planned::Rows { schema, batches })
 }

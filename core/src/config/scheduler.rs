@@ -28,6 +28,9 @@ pub struct SchedulerConfig {
     pub jobs_max: u32,
     /// Jobs that wait; more are refused.
     pub queue_max: u32,
+    /// Keeps every stage's outputs until its job ends, so that a lost executor costs only what it held. Off, outputs are released
+    /// once all consumers have committed: less memory, but a loss may run released stages again.
+    pub keep_outputs: bool,
 }
 
 impl Default for SchedulerConfig {
@@ -41,6 +44,7 @@ impl Default for SchedulerConfig {
             backoff: Duration::from_secs(1),
             jobs_max: 256,
             queue_max: 4096,
+            keep_outputs: false,
         }
     }
 }

@@ -1,0 +1,52 @@
+//! Second arrow: a logical plan is optimized and made distributable. Next: `physical.rs`.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{JoinType, Result, Spans};
+use datafusion::execution::SessionState;
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::logical_plan::{Join, Subquery};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
+
+/// Optimizes `plan` and rewrites what DataFusion can only run in one process.
+pub(crate) fn optimize(plan: &LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let optimized = state.optimize(plan)?;
+    optimized.transform_up_with_subqueries(rewrite_not_in).map(|rewritten| rewritten.data)
+}
+
+/// Rewrites the null-aware anti join that `x NOT IN (SELECT y FROM r)` becomes. Its operator keeps what it saw of nulls in one
+/// process, so it cannot be spread over tasks. The rewritten form counts first, as a scalar subquery:
+///
+/// ```text
+/// v = SELECT CASE WHEN count(y) < count(*) THEN -1 ELSE count(*) END FROM r
+/// FILTER v = 0 OR (v > 0 AND x IS NOT NULL)          -1: a null inside, so nothing is certain and no row passes
+///   l LEFT ANTI JOIN r ON x = y                       0: the list is empty and every row passes
+/// ```
+///
+/// A correlated form (one with a filter) is left as it is and runs in one task.
+fn rewrite_not_in(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Join(join) = plan else { return Ok(Transformed::no(plan)) };
+    if !join.null_aware || join.join_type != JoinType::LeftAnti || join.filter.is_some() {
+        return Ok(Transformed::no(LogicalPlan::Join(join)));
+    }
+    let [(outer, inner)] = join.on.as_slice() else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+    let (outer, inner) = (outer.clone(), inner.clone());
+
+    let verdict = count_or_null_verdict(&join.right, inner)?;
+    let passes = verdict.clone().eq(lit(0_i64)).or(verdict.gt(lit(0_i64)).and(outer.is_not_null()));
+    let plain = LogicalPlan::Join(Join { null_aware: false, ..join });
+    let filtered = LogicalPlanBuilder::from(plain).filter(passes)?.build()?;
+    Ok(Transformed::yes(filtered))
+}
+
+/// `(SELECT CASE WHEN count(y) < count(*) THEN -1 ELSE count(*) END FROM right)` as an expression.
+fn count_or_null_verdict(right: &Arc<LogicalPlan>, y: Expr) -> Result<Expr> {
+    let counted = LogicalPlanBuilder::from(LogicalPlan::clone(right))
+        .aggregate(Vec::<Expr>::new(), vec![count(lit(1_i64)).alias("n"), count(y).alias("known")])?;
+    let n = datafusion::logical_expr::col("n");
+    let known = datafusion::logical_expr::col("known");
+    let verdict = when(known.lt(n.clone()), lit(-1_i64)).otherwise(n)?.alias("verdict");
+    let subquery = counted.project(vec![verdict])?.build()?;
+    Ok(Expr::ScalarSubquery(Subquery { subquery: Arc::new(subquery), outer_ref_columns: vec![], spans: Spans::new() }))
+}

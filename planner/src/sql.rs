@@ -1,0 +1,213 @@
+//! First arrow: text becomes a logical plan. Next: `logical.rs`.
+//!
+//! Parsing and name resolution are DataFusion's; here are the bounds in front of them (size and depth of hostile text) and the
+//! sorting of statements into queries, explanations and things done in the coordinator.
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, Value};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use windrow_core::{Error, ErrorKind, Result};
+
+/// Bytes of one statement. 4 MiB: an IN list of some hundred thousand numbers.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Tokens of one statement, about what `TEXT_BYTES_MAX` of short words holds.
+const TOKENS_MAX: usize = 1 << 20;
+/// Operators chained in one expression between two commas, parentheses or keywords. A chain of n makes a tree of depth n, and
+/// dropping, hashing or encoding a tree takes stack in proportion.
+const CHAIN_MAX: usize = 1_000;
+
+/// What is to be done with a statement.
+#[derive(Debug)]
+pub(crate) enum Meaning {
+    /// Run a query.
+    Query(LogicalPlan),
+    /// Show how a query would run.
+    Explain {
+        /// The query.
+        plan: LogicalPlan,
+        /// Show the logical plan of each step too.
+        verbose: bool,
+    },
+    /// Run a query and show how it ran.
+    Analyze(LogicalPlan),
+    /// Change the session: DDL, SET of DataFusion's settings, PREPARE.
+    Session(LogicalPlan),
+    /// SET, SHOW or RESET of one of our settings: key without `windrow.query.`, and the value to set.
+    Setting(SettingStatement),
+}
+
+/// A statement about one of our own settings; keys without their prefix.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SettingStatement {
+    Set { key: String, value: String },
+    Show { key: String },
+    Reset { key: String },
+}
+
+/// Parses exactly one statement.
+pub(crate) fn parse(text: &str) -> Result<Statement, DataFusionError> {
+    check_size(text).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let mut statements =
+        DFParserBuilder::new(text).with_dialect(&GenericDialect {}).with_recursion_limit(50).build()?.parse_statements()?;
+    let external = |message: &str| DataFusionError::External(Box::new(Error::new(ErrorKind::InvalidQuery, message)));
+    match (statements.pop_front(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        (Some(_), false) => Err(external("more than one statement; send them one at a time")),
+        (None, _) => Err(external("an empty statement")),
+    }
+}
+
+fn check_size(text: &str) -> Result<()> {
+    let too_large =
+        |what: String| Err(Error::new(ErrorKind::InvalidQuery, what).with_help("put the values into a file and join it"));
+    if text.len() > TEXT_BYTES_MAX {
+        return too_large(format!("the statement has {} bytes, at most {TEXT_BYTES_MAX} are allowed", text.len()));
+    }
+    // A text that does not tokenize is refused by the parser, with the position.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, text).tokenize() else { return Ok(()) };
+    if tokens.len() > TOKENS_MAX {
+        return too_large(format!("the statement has {} tokens, at most {TOKENS_MAX} are allowed", tokens.len()));
+    }
+    let longest = longest_chain(&tokens);
+    if longest > CHAIN_MAX {
+        return too_large(format!("an expression chains {longest} operators, at most {CHAIN_MAX} are allowed"));
+    }
+    Ok(())
+}
+
+/// The most binary operators between two separators: commas, parentheses, semicolons.
+fn longest_chain(tokens: &[Token]) -> usize {
+    let mut longest = 0;
+    // One count per open parenthesis: a group in parentheses is one operand of the chain around it.
+    let mut open = vec![0_usize];
+    for token in tokens {
+        match token {
+            Token::LParen => open.push(0),
+            Token::RParen if open.len() > 1 => longest = longest.max(open.pop().unwrap_or(0)),
+            Token::Comma | Token::SemiColon => {
+                if let Some(count) = open.last_mut() {
+                    longest = longest.max(std::mem::take(count));
+                }
+            }
+            Token::Whitespace(_) | Token::RParen | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period => {}
+            Token::Word(word) if !matches!(word.value.to_ascii_uppercase().as_str(), "AND" | "OR" | "UNION" | "JOIN" | "NOT") => {
+            }
+            _ => {
+                if let Some(count) = open.last_mut() {
+                    *count += 1;
+                }
+            }
+        }
+    }
+    open.into_iter().fold(longest, usize::max)
+}
+
+/// Resolves names and says what to do. Tables of files are opened here, so this reads directories and footers.
+pub(crate) async fn resolve(statement: Statement, state: &SessionState) -> Result<Meaning, DataFusionError> {
+    if let Some(setting) = own_setting(&statement) {
+        return Ok(Meaning::Setting(setting));
+    }
+    let plan = state.statement_to_plan(statement).await?;
+    Ok(match plan {
+        LogicalPlan::Explain(explain) => Meaning::Explain { plan: LogicalPlan::clone(&explain.plan), verbose: explain.verbose },
+        LogicalPlan::Analyze(analyze) => Meaning::Analyze(LogicalPlan::clone(&analyze.input)),
+        LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
+            return Err(unsupported("writing data (INSERT, UPDATE, DELETE, COPY) is not supported yet"));
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if reads_tables(&create.input)? => {
+            return Err(unsupported("CREATE TABLE AS a query over tables is not supported yet; use CREATE VIEW"));
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_) | DdlStatement::CreateIndex(_)) => {
+            return Err(unsupported("functions and indexes cannot be created by SQL"));
+        }
+        LogicalPlan::Statement(PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_)) => {
+            return Err(unsupported("there are no transactions: every statement sees the files as they are"));
+        }
+        LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => Meaning::Session(plan),
+        plan => Meaning::Query(plan),
+    })
+}
+
+fn unsupported(message: &str) -> DataFusionError {
+    DataFusionError::External(Box::new(Error::unsupported(message)))
+}
+
+fn reads_tables(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    use datafusion::common::tree_node::TreeNode;
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::TableScan(_))))
+}
+
+/// SET, SHOW and RESET of `windrow.query.*`.
+fn own_setting(statement: &Statement) -> Option<SettingStatement> {
+    let strip = |name: &str| name.to_lowercase().strip_prefix("windrow.query.").map(str::to_owned);
+    match statement {
+        Statement::Statement(sql) => match sql.as_ref() {
+            SqlStatement::Set(set) => {
+                use datafusion::sql::sqlparser::ast::{Expr, Set};
+                let Set::SingleAssignment { variable, values, .. } = set else { return None };
+                let key = strip(&object_name(&variable.0))?;
+                let value = match values.as_slice() {
+                    [Expr::Value(value)] => match &value.value {
+                        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => text.clone(),
+                        other => other.to_string(),
+                    },
+                    values => values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                };
+                Some(SettingStatement::Set { key, value })
+            }
+            SqlStatement::ShowVariable { variable } => {
+                let name = variable.iter().map(|part| part.value.clone()).collect::<Vec<_>>().join(".");
+                Some(SettingStatement::Show { key: strip(&name)? })
+            }
+            _ => None,
+        },
+        Statement::Reset(datafusion::sql::parser::ResetStatement::Variable(name)) => {
+            Some(SettingStatement::Reset { key: strip(&object_name(&name.0))? })
+        }
+        _ => None,
+    }
+}
+
+fn object_name(parts: &[datafusion::sql::sqlparser::ast::ObjectNamePart]) -> String {
+    parts.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.clone()).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(text: &str) -> Option<SettingStatement> {
+        own_setting(&parse(text).unwrap())
+    }
+
+    #[test]
+    fn our_settings_are_told_from_datafusions() {
+        let set = |key: &str, value: &str| Some(SettingStatement::Set { key: key.into(), value: value.into() });
+        assert_eq!(setting("SET windrow.query.partitions = 7"), set("partitions", "7"));
+        assert_eq!(setting("SET windrow.query.small_input = '0B'"), set("small_input", "0B"));
+        assert_eq!(setting("SHOW windrow.query.partitions"), Some(SettingStatement::Show { key: "partitions".into() }));
+        assert_eq!(setting("RESET windrow.query.partitions"), Some(SettingStatement::Reset { key: "partitions".into() }));
+        assert_eq!(setting("SET datafusion.execution.batch_size = 7"), None);
+    }
+
+    #[test]
+    fn a_statement_that_would_overflow_a_stack_is_refused() {
+        let chain = format!("SELECT {}1", "1 + ".repeat(20_000));
+        let nested = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
+        let list = format!("SELECT 1 WHERE 1 IN ({}1)", "1, ".repeat(20_000));
+        assert!(parse(&chain).unwrap_err().to_string().contains("chains 20000 operators"), "{}", parse(&chain).unwrap_err());
+        assert!(parse(&nested).is_err());
+        assert!(parse(&list).is_ok());
+    }
+
+    #[test]
+    fn exactly_one_statement_is_taken() {
+        assert!(parse("select 1;").is_ok());
+        assert!(parse("select 1; select 2").is_err());
+        assert!(parse(" -- nothing\n").is_err());
+    }
+}

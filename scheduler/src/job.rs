@@ -1,0 +1,313 @@
+//! Sixth arrow: a stage graph becomes stages, partitions and attempts. [`Job::set`] is the only place where a partition changes its
+//! state, so that everything counted over partitions (who still reads whom, which stages are ready) is right after each change.
+//! Next: `placement.rs` launches, `commit.rs` hears of success, `recovery.rs` of everything else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use windrow_core::clock::Millis;
+use windrow_core::config::SchedulerConfig;
+use windrow_core::failure::{CancelReason, Failed};
+use windrow_core::ids::{AttemptId, Epoch, ExecutorId, Generation, Incarnation, JobId, StageId};
+use windrow_core::stage::{InputRead, StageGraph, StageInput};
+use windrow_core::task::{InputGroup, JobStage, PartitionStat, Slice};
+
+use crate::event::Action;
+use crate::executors::Executors;
+use crate::faults::Faults;
+use crate::stage_state::{StageState, State};
+use crate::status::{Counters, JobPhase, JobProgress, StagePhase, StageProgress};
+use crate::timers::Timers;
+
+/// Everything outside the job that a change of it touches.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Millis,
+    pub(crate) epoch: Epoch,
+    pub(crate) config: &'a SchedulerConfig,
+    pub(crate) executors: &'a mut Executors,
+    pub(crate) timers: &'a mut Timers,
+    pub(crate) alone: &'a mut AloneQueue,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) faults: Faults,
+    pub(crate) out: &'a mut Vec<Action>,
+}
+
+/// Partitions that need an executor for themselves, in order of their jobs, with the executor reserved for each.
+pub(crate) type AloneQueue = BTreeMap<(u64, JobId, usize, u32), Option<ExecutorId>>;
+
+/// One try at a slice.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) id: AttemptId,
+    pub(crate) stage: usize,
+    pub(crate) slice: Slice,
+    pub(crate) executor: ExecutorId,
+    pub(crate) incarnation: Incarnation,
+    /// What is done, by offset in the slice; the measurements only where slices commit whole.
+    pub(crate) done: Vec<Option<PartitionStat>>,
+    pub(crate) remaining: u32,
+    /// The sum of its inputs' `losses` at the launch.
+    pub(crate) losses: u64,
+    /// The sum of its inputs' `voids` at the launch.
+    pub(crate) voids: u64,
+}
+
+/// One submitted run of a query.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    /// Order of arrival.
+    pub(crate) seq: u64,
+    pub(crate) phase: JobPhase,
+    pub(crate) submitted_at: Millis,
+    pub(crate) graph: Arc<StageGraph>,
+    pub(crate) stages: Vec<StageState>,
+    /// Live attempts by their number.
+    pub(crate) attempts: BTreeMap<u32, Attempt>,
+    pub(crate) next_attempt: u32,
+    /// Stages with complete inputs and queued partitions.
+    pub(crate) ready: BTreeSet<usize>,
+    /// Slots its attempts hold, cancelled ones included until they end.
+    pub(crate) slots: u32,
+    /// Its key among the hungry jobs, while it is one.
+    pub(crate) hungry_as: Option<u32>,
+    pub(crate) touched: BTreeSet<(ExecutorId, Incarnation)>,
+    /// Stages whose need may have changed, to be settled at the end of the step.
+    pub(crate) unsettled: BTreeSet<usize>,
+    pub(crate) launches: u64,
+    pub(crate) attempts_failed: u64,
+    pub(crate) succeeded_before: bool,
+}
+
+/// How many partitions of a consumer with `partitions` of them read `input`.
+pub(crate) fn readers(input: &StageInput, partitions: u32) -> u32 {
+    match input.read {
+        InputRead::Partitioned { count, .. } => count,
+        InputRead::Whole | InputRead::Scalar => partitions,
+    }
+}
+
+/// Whether a partition of the consumer reads `input`.
+pub(crate) fn reads(input: &StageInput, partition: u32) -> bool {
+    match input.read {
+        InputRead::Partitioned { offset, count } => offset <= partition && partition - offset < count,
+        InputRead::Whole | InputRead::Scalar => true,
+    }
+}
+
+impl Job {
+    /// A queued job. `graph` has been validated.
+    pub(crate) fn new(id: JobId, seq: u64, graph: Arc<StageGraph>, now: Millis) -> Self {
+        let mut needed = vec![false; graph.stages.len()];
+        for (index, stage) in graph.stages.iter().enumerate().rev() {
+            needed[index] |= index + 1 == graph.stages.len();
+            if needed[index] {
+                stage.inputs.iter().for_each(|input| needed[input.stage.0 as usize] = true);
+            }
+        }
+        let mut stages: Vec<_> =
+            graph.stages.iter().zip(&needed).map(|(stage, needed)| StageState::new(stage, *needed)).collect();
+        for (index, stage) in graph.stages.iter().enumerate() {
+            for input in stage.inputs.iter().filter(|_| needed[index]) {
+                let producer = &mut stages[input.stage.0 as usize];
+                producer.consumers.push(index);
+                producer.readers_open += u64::from(readers(input, stage.partitions));
+                stages[index].inputs_missing += 1;
+            }
+        }
+        let mut job = Self {
+            id,
+            seq,
+            phase: JobPhase::Queued,
+            submitted_at: now,
+            graph,
+            stages,
+            attempts: BTreeMap::new(),
+            next_attempt: 0,
+            ready: BTreeSet::new(),
+            slots: 0,
+            hungry_as: None,
+            touched: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            launches: 0,
+            attempts_failed: 0,
+            succeeded_before: false,
+        };
+        (0..job.stages.len()).for_each(|stage| job.refresh_ready(stage));
+        job
+    }
+
+    /// The stage that the client reads.
+    pub(crate) fn result(&self) -> usize {
+        self.stages.len().saturating_sub(1)
+    }
+
+    /// Whether somebody will still read outputs of a stage.
+    pub(crate) fn is_wanted(&self, stage: usize) -> bool {
+        stage == self.result() || self.stages[stage].readers_open > 0
+    }
+
+    /// Whether somebody will still read this partition's output.
+    pub(crate) fn is_partition_wanted(&self, stage: usize, partition: u32) -> bool {
+        if stage == self.result() {
+            !self.stages[stage].partitions[partition as usize].delivered
+        } else {
+            self.stages[stage].readers_open > 0
+        }
+    }
+
+    /// Moves a partition to another state. Everything that is counted over partitions follows.
+    pub(crate) fn set(&mut self, stage: usize, partition: u32, state: State) -> State {
+        let was_complete = self.stages[stage].is_complete();
+        let old = self.stages[stage].set(partition, state);
+        if old.is_open() != state.is_open() {
+            let graph = Arc::clone(&self.graph);
+            for input in graph.stages[stage].inputs.iter().filter(|input| reads(input, partition)) {
+                let index = input.stage.0 as usize;
+                let producer = &mut self.stages[index];
+                if state.is_open() {
+                    producer.readers_open += 1;
+                } else {
+                    producer.readers_open -= 1;
+                }
+                if producer.readers_open == 0 || (state.is_open() && producer.gone > 0) {
+                    self.unsettled.insert(index);
+                }
+            }
+        }
+        if state == State::Gone {
+            self.unsettled.insert(stage);
+        }
+        let is_complete = self.stages[stage].is_complete();
+        if was_complete != is_complete {
+            for index in 0..self.stages[stage].consumers.len() {
+                let consumer = self.stages[stage].consumers[index];
+                let missing = &mut self.stages[consumer].inputs_missing;
+                *missing = if is_complete { *missing - 1 } else { *missing + 1 };
+                self.refresh_ready(consumer);
+            }
+        }
+        self.refresh_ready(stage);
+        old
+    }
+
+    fn refresh_ready(&mut self, stage: usize) {
+        let entry = &mut self.stages[stage];
+        let ready = entry.inputs_missing == 0 && !entry.queued.is_empty();
+        if ready != entry.ready {
+            entry.ready = ready;
+            if ready {
+                self.ready.insert(stage);
+            } else {
+                self.ready.remove(&stage);
+            }
+        }
+    }
+
+    /// Follows up on every stage whose need changed: what is needed and gone runs again, what nobody needs is released.
+    ///
+    /// # Errors
+    /// The failure that ends the job, if an output cannot be computed again.
+    pub(crate) fn settle(&mut self, cx: &mut Cx<'_>) -> Result<(), Failed> {
+        while let Some(stage) = self.unsettled.pop_last() {
+            if !self.is_wanted(stage) {
+                self.let_go(cx, stage);
+            } else if self.stages[stage].gone > 0 {
+                self.demand(cx, stage)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all work on a stage that nobody needs, and releases its outputs.
+    fn let_go(&mut self, cx: &mut Cx<'_>, stage: usize) {
+        if self.stages[stage].open > 0 {
+            let running: BTreeSet<u32> = self.attempts_of(stage);
+            for partition in 0..self.stages[stage].count() {
+                if self.stages[stage].partitions[partition as usize].state.is_open() {
+                    self.leave_alone_queue(cx, stage, partition);
+                    self.set(stage, partition, State::Gone);
+                }
+            }
+            running.into_iter().for_each(|number| self.cancel(cx, number, CancelReason::Stale));
+        }
+        if !cx.config.keep_outputs {
+            self.release(cx, stage);
+        }
+    }
+
+    /// Drops every output of a stage.
+    pub(crate) fn release(&mut self, cx: &mut Cx<'_>, stage: usize) {
+        for partition in 0..self.stages[stage].count() {
+            if matches!(self.stages[stage].partitions[partition as usize].state, State::Committed(_)) {
+                self.set(stage, partition, State::Gone);
+            }
+        }
+        self.unsettled.remove(&stage);
+        self.stages[stage].forget_bytes(None);
+        let id = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
+        for (executor, incarnation) in std::mem::take(&mut self.stages[stage].touched) {
+            if cx.executors.current(executor, incarnation).is_some() {
+                cx.executors.drop_stage(executor, self.id, id);
+                cx.out.push(Action::ReleaseStage { executor, stage: JobStage { job: self.id, stage: id } });
+            }
+        }
+    }
+
+    /// The numbers of a stage's live attempts.
+    pub(crate) fn attempts_of(&self, stage: usize) -> BTreeSet<u32> {
+        self.attempts.iter().filter(|(_, attempt)| attempt.stage == stage).map(|(&number, _)| number).collect()
+    }
+
+    /// Asks for the end of an attempt; its slots stay taken until the executor says so. Its partitions are the caller's to move.
+    pub(crate) fn cancel(&mut self, cx: &mut Cx<'_>, number: u32, why: CancelReason) {
+        if let Some(attempt) = self.attempts.remove(&number) {
+            cx.executors.mark_cancelled(attempt.executor, attempt.id);
+            cx.counters.attempts_cancelled += 1;
+            cx.out.push(Action::Cancel { executor: attempt.executor, attempt: attempt.id, why });
+        }
+    }
+
+    /// Forgets that a partition waits for an executor of its own.
+    pub(crate) fn leave_alone_queue(&mut self, cx: &mut Cx<'_>, stage: usize, partition: u32) {
+        if self.stages[stage].partitions[partition as usize].state == State::Alone
+            && let Some(Some(executor)) = cx.alone.remove(&(self.seq, self.id, stage, partition))
+        {
+            cx.executors.update(executor, |executor| executor.reserved = None);
+        }
+    }
+
+    /// Where a stage's committed partitions are.
+    pub(crate) fn groups(&mut self, executors: &Executors, stage: usize) -> Arc<Vec<InputGroup>> {
+        self.stages[stage].groups(|id| executors.get(id).and_then(|executor| executor.address.clone()))
+    }
+
+    /// For people.
+    pub(crate) fn progress(&self) -> JobProgress {
+        let stages = self.stages.iter().zip(0_u32..).map(|(stage, index)| StageProgress {
+            stage: StageId(index),
+            phase: match () {
+                () if stage.open == 0 => StagePhase::Succeeded,
+                () if stage.running > 0 => StagePhase::Running,
+                () if stage.inputs_missing == 0 => StagePhase::Ready,
+                () => StagePhase::Waiting,
+            },
+            generation: Generation(stage.generation),
+            partitions: stage.count(),
+            done: stage.count() - stage.open,
+            running: stage.running,
+            commits: stage.commits,
+            rerun: stage.rerun,
+            rows: stage.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.rows)),
+            bytes: stage.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.bytes)),
+        });
+        JobProgress {
+            job: self.id,
+            phase: self.phase,
+            launches: self.launches,
+            attempts_failed: self.attempts_failed,
+            slots: self.slots,
+            stages: stages.collect(),
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! Recovery: what a failed attempt, a lost output and a lost executor mean.
+//!
+//! | failure | counts against | what happens | bound, then the job fails |
+//! | --- | --- | --- | --- |
+//! | `Fatal` | - | the job ends at once | - |
+//! | `LostInput` | nobody | the missing producer partitions run again; the consumer waits without a slot | `generations_max` |
+//! | `Resources` | partition | half the slice, then one partition, then alone on an executor; a full disk: elsewhere | `attempts_max` |
+//! | `Transient` | partition | again after a backoff, elsewhere if possible | `attempts_max` |
+//! | `Corrupt`, `Cancelled` by the executor | partition | again, elsewhere if possible | `attempts_max` |
+//! | `Panic`, `Internal` | partition | once more, elsewhere if possible | 1 |
+//! | its executor is gone | partition | again | `attempts_max` deaths |
+//!
+//! A lost output is first only marked as gone. What is gone and still wanted is queued again by [`Job::demand`], in a raised generation;
+//! queueing a partition opens it, which makes its own inputs wanted again, and so on down to the leaves. Consumers that committed stay
+//! committed, unless the producer is `Varying`: then everything that read the void generation is rolled back ([`Job::void`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use windrow_core::failure::{CancelReason, Failed, Failure, LostHow, Resource, TransientKind};
+use windrow_core::ids::{AttemptId, ExecutorId, StageId};
+use windrow_core::stage::Repeats;
+
+use crate::event::Action;
+use crate::executors::Lease;
+use crate::faults::Fault;
+use crate::job::{Attempt, Cx, Job, reads};
+use crate::stage_state::State;
+
+/// The longest backoff.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// How a partition waits for its next attempt.
+enum Again {
+    Now,
+    After(u64),
+    Alone,
+}
+
+impl Job {
+    /// An attempt is over. Its lease has ended already.
+    ///
+    /// # Errors
+    /// The failure that ends the job.
+    pub(crate) fn attempt_ended(&mut self, cx: &mut Cx<'_>, number: u32, failed: Option<Failed>) -> Result<(), Failed> {
+        let Some(attempt) = self.attempts.remove(&number) else { return Ok(()) };
+        let failed = match failed {
+            None if attempt.remaining == 0 => return Ok(()),
+            None => Failed::new(
+                Failure::Transient { what: TransientKind::Network, retry_after_ms: None },
+                format!("{} ended before all its partitions were reported", attempt.id),
+            ),
+            Some(failed) => failed,
+        };
+        self.attempts_failed += 1;
+        cx.counters.attempts_failed += 1;
+        let open = self.still_running(&attempt, number);
+        if self.stages[attempt.stage].by_slice && attempt.done.iter().any(Option::is_some) && !open.is_empty() {
+            let (executor, why) = (attempt.executor, CancelReason::Stale);
+            cx.out.push(Action::Cancel { executor, attempt: attempt.id, why });
+        }
+        match &failed.failure {
+            Failure::Fatal { .. } => Err(failed),
+            Failure::LostInput { attempt: lost, partitions, executor, .. } => {
+                let news = self.output_lost(cx, *executor, *lost, partitions)?;
+                let is_stale = self.input_versions(attempt.stage).0 != attempt.losses;
+                if news || is_stale {
+                    open.iter().for_each(|&partition| self.requeue(cx, attempt.stage, partition, &Again::Now));
+                    Ok(())
+                } else {
+                    self.retry(cx, &attempt, &open, &failed)
+                }
+            }
+            _ => self.retry(cx, &attempt, &open, &failed),
+        }
+    }
+
+    /// Whether a live attempt still has partitions to compute.
+    pub(crate) fn has_open(&self, number: u32) -> bool {
+        self.attempts.get(&number).is_some_and(|attempt| attempt.remaining > 0)
+    }
+
+    /// The partitions that an attempt still had to compute.
+    fn still_running(&self, attempt: &Attempt, number: u32) -> Vec<u32> {
+        let partitions = &self.stages[attempt.stage].partitions;
+        attempt.slice.iter().filter(|&partition| partitions[partition as usize].state == State::Running(number)).collect()
+    }
+
+    /// Counts a failure against each open partition of an attempt and queues them again.
+    fn retry(&mut self, cx: &mut Cx<'_>, attempt: &Attempt, open: &[u32], failed: &Failed) -> Result<(), Failed> {
+        for &partition in open {
+            let again = self.count_failure(cx, attempt, partition, failed)?;
+            self.requeue(cx, attempt.stage, partition, &again);
+        }
+        Ok(())
+    }
+
+    fn count_failure(&mut self, cx: &Cx<'_>, attempt: &Attempt, partition: u32, failed: &Failed) -> Result<Again, Failed> {
+        let whole = self.graph.stages[attempt.stage].whole;
+        let entry = &mut self.stages[attempt.stage].partitions[partition as usize];
+        entry.failures += 1;
+        let (mut again, mut bound) = (Again::Now, cx.config.attempts_max);
+        match &failed.failure {
+            Failure::Resources { what: Resource::Memory | Resource::Handles, .. } => {
+                entry.shortages += 1;
+                let len = attempt.slice.len().min(entry.slice_max);
+                entry.slice_max = if entry.shortages == 1 { len.div_ceil(2) } else { 1 };
+                if len == 1 || whole {
+                    again = Again::Alone;
+                }
+            }
+            Failure::Transient { retry_after_ms, .. } => {
+                entry.avoid = Some(attempt.executor);
+                again = Again::After(retry_after_ms.unwrap_or_else(|| backoff(cx.config.backoff, entry.failures, attempt.id)));
+            }
+            Failure::Panic | Failure::Internal | Failure::LostInput { .. } => {
+                entry.avoid = Some(attempt.executor);
+                entry.crashes += 1;
+                bound = if entry.crashes > 1 { 0 } else { bound };
+            }
+            _ => entry.avoid = Some(attempt.executor),
+        }
+        if entry.failures < bound {
+            return Ok(again);
+        }
+        let (times, stage, executor) = (entry.failures, attempt.id.stage, attempt.executor);
+        let what = format!("{} (partition {partition} of {stage} failed {times} times, last on {executor})", failed.message);
+        Err(Failed::new(failed.failure.clone(), what))
+    }
+
+    fn requeue(&mut self, cx: &mut Cx<'_>, stage: usize, partition: u32, again: &Again) {
+        let whole = self.graph.stages[stage].whole;
+        let state = match again {
+            Again::Now => State::Queued,
+            Again::After(wait) => {
+                cx.timers.delay(cx.now.after(Duration::from_millis(*wait)), self.id, stage, partition);
+                State::Delayed
+            }
+            Again::Alone => {
+                if !whole || partition == 0 {
+                    cx.alone.insert((self.seq, self.id, stage, partition), None);
+                }
+                State::Alone
+            }
+        };
+        self.set(stage, partition, state);
+    }
+
+    /// A backoff is over.
+    pub(crate) fn wake(&mut self, stage: usize, partition: u32) {
+        let entry = self.stages.get(stage).and_then(|stage| stage.partitions.get(partition as usize));
+        if entry.is_some_and(|entry| entry.state == State::Delayed) {
+            self.set(stage, partition, State::Queued);
+        }
+    }
+
+    /// Committed output cannot be read. Says whether that was news.
+    ///
+    /// # Errors
+    /// The failure that ends the job, if it cannot be computed again.
+    pub(crate) fn output_lost(
+        &mut self,
+        cx: &mut Cx<'_>,
+        executor: ExecutorId,
+        lost: AttemptId,
+        partitions: &[u32],
+    ) -> Result<bool, Failed> {
+        let (stage, number) = (lost.stage.0 as usize, lost.attempt.number);
+        let Some(entry) = self.stages.get(stage).filter(|_| lost.job == self.id) else { return Ok(false) };
+        let is_current = |output: &&crate::stage_state::Output| output.attempt == lost && output.executor == executor;
+        let Some(output) = entry.outputs.get(&number).filter(is_current) else { return Ok(false) };
+        let expand = entry.by_slice && !cx.faults.has(Fault::SliceSplit);
+        let held = |partition: &u32| {
+            entry.partitions.get(*partition as usize).is_some_and(|entry| entry.state == State::Committed(number))
+        };
+        let mut gone: Vec<u32> = partitions.iter().copied().filter(held).collect();
+        if !gone.is_empty() && expand {
+            gone = output.slice.iter().filter(held).collect();
+        }
+        if gone.is_empty() {
+            return Ok(false);
+        }
+        self.mark_gone(cx, stage, executor, &gone)?;
+        Ok(true)
+    }
+
+    /// Takes committed partitions of one executor out of sight.
+    fn mark_gone(&mut self, cx: &mut Cx<'_>, stage: usize, executor: ExecutorId, partitions: &[u32]) -> Result<(), Failed> {
+        let id = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
+        self.stages[stage].losses += 1;
+        for &partition in partitions {
+            self.set(stage, partition, State::Gone);
+            cx.executors.drop_output(executor, self.id, id, partition);
+        }
+        if stage == self.result() && self.graph.stages[stage].repeats == Repeats::AsSlice {
+            let delivered = |partition: &&u32| self.stages[stage].partitions[**partition as usize].delivered;
+            if partitions.iter().any(|partition| delivered(&partition)) && !partitions.iter().all(|p| delivered(&p)) {
+                return Err(contradiction(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues again what is gone of a stage that is wanted.
+    ///
+    /// # Errors
+    /// The failure that ends the job, if the bound is reached or a delivered result would be contradicted.
+    pub(crate) fn demand(&mut self, cx: &mut Cx<'_>, stage: usize) -> Result<(), Failed> {
+        let entry = &self.stages[stage];
+        let is_gone = |partition: &u32| entry.partitions[*partition as usize].state == State::Gone;
+        let mut wanted: Vec<u32> =
+            (0..entry.count()).filter(|partition| is_gone(partition) && self.is_partition_wanted(stage, *partition)).collect();
+        if self.graph.stages[stage].whole && !wanted.is_empty() {
+            wanted = (0..entry.count()).filter(is_gone).collect();
+        }
+        let was_read = wanted.iter().any(|&partition| entry.partitions[partition as usize].was_committed());
+        if self.graph.stages[stage].repeats == Repeats::Varying && was_read {
+            return self.void(cx, stage);
+        }
+        wanted.into_iter().try_for_each(|partition| self.reopen(cx, stage, partition, 0))
+    }
+
+    /// Queues a partition again, in a raised generation, at least `generation`, if it had committed.
+    fn reopen(&mut self, cx: &mut Cx<'_>, stage: usize, partition: u32, generation: u32) -> Result<(), Failed> {
+        let entry = &mut self.stages[stage];
+        let state = &mut entry.partitions[partition as usize];
+        let before = state.generation;
+        if std::mem::take(&mut state.committed) {
+            entry.rerun += 1;
+            cx.counters.partitions_rerun += 1;
+            if !cx.faults.has(Fault::GenerationNotRaised) {
+                state.generation += 1;
+            }
+        }
+        state.generation = state.generation.max(generation);
+        if state.generation > cx.config.generations_max {
+            return Err(exhausted(StageId(u32::try_from(stage).unwrap_or(u32::MAX)), partition, cx.config.generations_max));
+        }
+        if state.generation > before && state.generation > entry.generation {
+            entry.generation = state.generation;
+            cx.counters.generations_raised += 1;
+        }
+        self.set(stage, partition, State::Queued);
+        Ok(())
+    }
+
+    /// Another run of `root` may give other rows: its whole generation is void, and so is everything computed from it.
+    fn void(&mut self, cx: &mut Cx<'_>, root: usize) -> Result<(), Failed> {
+        let mut tainted: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
+        let mut changed = BTreeSet::from([root]);
+        for stage in root..self.stages.len() {
+            let partitions =
+                if stage == root { (0..self.stages[stage].count()).collect() } else { self.tainted(stage, &changed) };
+            if !partitions.is_empty() {
+                changed.insert(stage);
+                tainted.insert(stage, partitions);
+            }
+        }
+        tainted.into_iter().rev().try_for_each(|(stage, partitions)| self.roll_back(cx, stage, &partitions))
+    }
+
+    /// Partitions of a stage whose attempts read a changed stage, or whose siblings did where they live and die together.
+    fn tainted(&self, stage: usize, changed: &BTreeSet<usize>) -> BTreeSet<u32> {
+        let (plan, entry) = (&self.graph.stages[stage], &self.stages[stage]);
+        let inputs: Vec<_> = plan.inputs.iter().filter(|input| changed.contains(&(input.stage.0 as usize))).collect();
+        let started = |partition: u32| {
+            let state = &entry.partitions[partition as usize];
+            matches!(state.state, State::Running(_) | State::Committed(_)) || state.was_committed()
+        };
+        let has_read = |partition: &u32| started(*partition) && inputs.iter().any(|input| reads(input, *partition));
+        let direct: BTreeSet<u32> = (0..entry.count()).filter(has_read).collect();
+        if direct.is_empty() {
+            return direct;
+        }
+        if plan.repeats == Repeats::Varying {
+            return (0..entry.count()).collect();
+        }
+        // Whoever shares an attempt with a tainted partition goes with it: a cancel drops all its outputs.
+        let number_of = |partition: u32| match entry.partitions[partition as usize].state {
+            State::Running(number) | State::Committed(number) => Some(number),
+            _ => None,
+        };
+        let numbers: BTreeSet<u32> = direct.iter().filter_map(|&partition| number_of(partition)).collect();
+        let siblings = (0..entry.count()).filter(|&partition| number_of(partition).is_some_and(|n| numbers.contains(&n)));
+        direct.iter().copied().chain(siblings).collect()
+    }
+
+    /// Takes back what partitions did, whatever they are doing.
+    fn roll_back(&mut self, cx: &mut Cx<'_>, stage: usize, partitions: &BTreeSet<u32>) -> Result<(), Failed> {
+        let id = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
+        if stage == self.result() && partitions.iter().any(|&p| self.stages[stage].partitions[p as usize].delivered) {
+            return Err(contradiction(id));
+        }
+        let is_varying = self.graph.stages[stage].repeats == Repeats::Varying;
+        let generation = if is_varying { self.stages[stage].generation + 1 } else { 0 };
+        self.stages[stage].voids += 1;
+        self.stages[stage].losses += 1;
+        self.unsettled.insert(stage);
+        let mut cancelled = BTreeSet::new();
+        for &partition in partitions {
+            let entry = &self.stages[stage].partitions[partition as usize];
+            match entry.state {
+                State::Running(number) => {
+                    cancelled.insert(number);
+                    self.reopen(cx, stage, partition, generation)?;
+                }
+                State::Committed(number) => {
+                    let executor = self.stages[stage].outputs.get(&number).map(|output| output.executor);
+                    if let Some(executor) = executor {
+                        cx.executors.drop_output(executor, self.id, id, partition);
+                    }
+                    self.reopen(cx, stage, partition, generation)?;
+                }
+                State::Delayed | State::Alone => {
+                    self.leave_alone_queue(cx, stage, partition);
+                    self.reopen(cx, stage, partition, generation)?;
+                }
+                State::Queued | State::Skipped => self.reopen(cx, stage, partition, generation)?,
+                State::Gone if is_varying => self.reopen(cx, stage, partition, generation)?,
+                State::Gone => {}
+            }
+        }
+        cancelled.into_iter().for_each(|number| self.cancel(cx, number, CancelReason::Stale));
+        Ok(())
+    }
+
+    /// An executor is gone, with the slots and the outputs that this job had there.
+    ///
+    /// # Errors
+    /// The failure that ends the job.
+    pub(crate) fn executor_gone(
+        &mut self,
+        cx: &mut Cx<'_>,
+        executor: ExecutorId,
+        how: LostHow,
+        leases: &[Lease],
+        outputs: &BTreeMap<StageId, Vec<u32>>,
+    ) -> Result<(), Failed> {
+        for lease in leases {
+            self.slots -= lease.slots;
+            let number = lease.attempt.attempt.number;
+            if lease.cancelled || cx.faults.has(Fault::WakeUpForgotten) {
+                continue;
+            }
+            if let Some(attempt) = self.attempts.remove(&number) {
+                self.bury(cx, &attempt, number, how)?;
+            }
+        }
+        for (stage, partitions) in outputs {
+            let stage = stage.0 as usize;
+            if stage < self.stages.len() {
+                self.stages[stage].forget_bytes(Some(executor));
+                self.mark_gone(cx, stage, executor, partitions)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues again what an attempt was doing on an executor that is gone.
+    fn bury(&mut self, cx: &mut Cx<'_>, attempt: &Attempt, number: u32, how: LostHow) -> Result<(), Failed> {
+        for partition in self.still_running(attempt, number) {
+            let entry = &mut self.stages[attempt.stage].partitions[partition as usize];
+            entry.deaths += u32::from(how != LostHow::Drained);
+            if entry.deaths >= cx.config.attempts_max {
+                let (stage, deaths) = (attempt.id.stage, entry.deaths);
+                let what = format!("{deaths} executors were lost while they ran partition {partition} of {stage}");
+                return Err(Failed::new(Failure::ExecutorLost { how }, what));
+            }
+            self.requeue(cx, attempt.stage, partition, &Again::Now);
+        }
+        Ok(())
+    }
+}
+
+/// The wait before attempt `failures + 1`: doubled each time, with up to a quarter more, drawn from the attempt's own number so that
+/// a crowd that failed together does not return together.
+fn backoff(first: Duration, failures: u32, attempt: AttemptId) -> u64 {
+    let first = u64::try_from(first.as_millis()).unwrap_or(u64::MAX);
+    let longest = u64::try_from(BACKOFF_MAX.as_millis()).unwrap_or(u64::MAX);
+    let wait = first.saturating_mul(1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX)).min(longest);
+    let hash = (u64::from(attempt.attempt.number) ^ attempt.job.0).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+    wait.saturating_add(hash % (wait / 4).max(1))
+}
+
+fn contradiction(stage: StageId) -> Failed {
+    let how = LostHow::Silent;
+    Failed::new(
+        Failure::ExecutorLost { how },
+        format!(
+            "a part of the result had been sent already when rows of {stage} were lost, and another run of it may give other rows; run the query again"
+        ),
+    )
+}
+
+fn exhausted(stage: StageId, partition: u32, bound: u32) -> Failed {
+    let how = LostHow::Silent;
+    Failed::new(
+        Failure::ExecutorLost { how },
+        format!(
+            "partition {partition} of {stage} was computed {bound} times again and lost each time; look at the executors' logs"
+        ),
+    )
+}
