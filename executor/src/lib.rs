@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Runs attempts and keeps what they produce. Sixth arrow of a query's line: a `TaskSpec` arrives, rows leave by the shuffle.
+//!
+//! Read in the order of an attempt's life: `executor.rs` (commands arrive), `attempt.rs` (one attempt runs), `classify.rs` (an error
+//! becomes a failure), `memory.rs` and `spill.rs` (what it may use), then the `shuffle` module. `timer.rs` is the one place that waits
+//! by time. How commands, reports and segments travel is not decided here: see `flight-server`.
+
+mod attempt;
+mod classify;
+mod executor;
+mod machine;
+mod memory;
+pub mod shuffle;
+mod spill;
+pub mod timer;
+
+pub use classify::classify;
+pub use executor::{Executor, ExecutorOptions};
+pub use memory::ExecutorPool;
+pub use shuffle::store::ShuffleStore;

@@ -20,7 +20,7 @@ pub mod stage_input;
 mod stages;
 pub mod task_plan;
 
-pub use codec::{EncodedStage, encode_stage};
+pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession};
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};

@@ -1,0 +1,419 @@
+//! The executor: performs the coordinator's commands and reports what came of them. Next: `attempt.rs`.
+//!
+//! It has a runtime of its own with one thread a slot, so that a query that keeps all of them busy never delays a heartbeat or a
+//! shuffle read of somebody else. Commands arrive in order and are performed at once; whatever takes time is a task of that runtime.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use datafusion::execution::memory_pool::MemoryPool;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use windrow_core::failure::{CancelReason, Failed};
+use windrow_core::ids::{AttemptId, Epoch, ExecutorId, Incarnation, JobId};
+use windrow_core::message::{Command, Registration, Report, build};
+use windrow_core::task::{JobStage, Outcome, TaskMetrics, TaskSpec};
+use windrow_core::transport::ShuffleTransport;
+use windrow_core::{Error, ErrorKind, Result};
+
+use crate::attempt::{Attempt, Services};
+use crate::machine;
+use crate::memory::ExecutorPool;
+use crate::shuffle::store::ShuffleStore;
+use crate::spill::SpillDir;
+
+/// Stack of the threads that run plans: deep plans recurse, and a stack overflow ends the process.
+const STACK_BYTES: usize = 8 << 20;
+
+/// How an executor is set up. See [`windrow_core::config::ExecutorConfig`] for what the settings mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutorOptions {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Partitions computed at a time; 0 takes the cores.
+    pub slots: u32,
+    /// The memory pool in bytes; 0 takes three quarters of the machine's.
+    pub memory_limit: u64,
+    /// Where it makes its directory for spilled data; empty takes a folder of the system's temporary directory.
+    pub spill_dir: PathBuf,
+    /// Most bytes on disk.
+    pub spill_limit: u64,
+    /// The share of the memory limit, in percent, from which cold segments are written to disk.
+    pub evict_from_percent: u32,
+    /// Bytes in flight of one shuffle stream.
+    pub fetch_window: u64,
+}
+
+impl ExecutorOptions {
+    /// Options of an executor named `name` with the settings of `config`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, config: &windrow_core::config::ExecutorConfig) -> Self {
+        Self {
+            name: name.into(),
+            slots: config.slots,
+            memory_limit: config.memory_limit.as_u64(),
+            spill_dir: config.spill_dir.clone().unwrap_or_default(),
+            spill_limit: config.spill_limit.as_u64(),
+            evict_from_percent: config.evict_from_percent,
+            fetch_window: config.fetch_window.as_u64(),
+        }
+    }
+
+    /// The same with the machine's figures in place of zeros and empty paths.
+    fn resolved(mut self) -> Self {
+        if self.slots == 0 {
+            self.slots = machine::slots();
+        }
+        if self.memory_limit == 0 {
+            self.memory_limit = machine::memory_limit();
+        }
+        if self.spill_dir.as_os_str().is_empty() {
+            self.spill_dir = std::env::temp_dir().join("windrow");
+        }
+        self
+    }
+}
+
+/// An executor. Dropping the last handle ends its work at once; [`Executor::shutdown`] also waits for it.
+pub struct Executor {
+    options: ExecutorOptions,
+    services: Arc<Services>,
+    state: Arc<Mutex<State>>,
+    /// Notified whenever an attempt has ended.
+    ended: Arc<Notify>,
+    handle: Handle,
+    /// Taken at the end: a runtime must not be dropped where futures run.
+    runtime: Mutex<Option<Runtime>>,
+}
+
+/// What the executor knows of the coordinator and its jobs.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    epoch: Epoch,
+    executor: ExecutorId,
+    incarnation: Incarnation,
+    heartbeats: u64,
+    templates: BTreeMap<JobStage, Arc<Template>>,
+    running: BTreeMap<AttemptId, Running>,
+    draining: bool,
+}
+
+/// A stage's plan as it was sent.
+#[derive(Debug)]
+pub(crate) struct Template {
+    /// The encoded plan.
+    pub(crate) plan: Bytes,
+    /// The job's settings.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// An attempt that has not ended.
+#[derive(Debug)]
+struct Running {
+    cancel: CancellationToken,
+    why: Option<CancelReason>,
+    /// Its partitions that are already committed are deleted too.
+    drop_output: bool,
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// Starts an executor: its runtime, its memory pool and its directory on disk. It does nothing until it is
+    /// [registered](Command::Registered). `reports` receives what attempts report; heartbeats are the caller's.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if the spill directory cannot be written, `ResourcesExhausted` if threads cannot be started.
+    pub fn start(
+        options: ExecutorOptions,
+        transport: Arc<dyn ShuffleTransport<RecordBatch>>,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<Arc<Self>> {
+        let options = options.resolved();
+        let spill = SpillDir::create(&options.spill_dir, options.spill_limit)?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(options.slots as usize)
+            .thread_stack_size(STACK_BYTES)
+            .thread_name(format!("windrow-{}", options.name))
+            .enable_all()
+            .build()
+            .map_err(|source| {
+                let message = format!("cannot start {} threads: {source}; lower executor.slots", options.slots);
+                Error::new(ErrorKind::ResourcesExhausted, message).with_source(source)
+            })?;
+        let limit = usize::try_from(options.memory_limit).unwrap_or(usize::MAX);
+        let pool = Arc::new(ExecutorPool::new(limit, options.evict_from_percent));
+        let store = ShuffleStore::new(pool, spill, runtime.handle().clone());
+        runtime.spawn(evict(Arc::downgrade(&store), Arc::clone(store.pool().pressure())));
+        let services = Services::new(store, transport, reports, options.fetch_window)?;
+        Ok(Arc::new(Self {
+            handle: runtime.handle().clone(),
+            runtime: Mutex::new(Some(runtime)),
+            services: Arc::new(services),
+            state: Arc::default(),
+            ended: Arc::default(),
+            options,
+        }))
+    }
+
+    /// What it says of itself when it joins; others reach its segments at `address`.
+    #[must_use]
+    pub fn registration(&self, address: String) -> Registration {
+        Registration {
+            name: self.options.name.clone(),
+            slots: self.options.slots,
+            memory_bytes: self.options.memory_limit,
+            pid: std::process::id(),
+            build: build().to_owned(),
+            address,
+        }
+    }
+
+    /// Performs a command, in the order of the calls. Never blocks: what takes time goes on behind.
+    pub fn handle(&self, command: Command) {
+        match command {
+            Command::Registered { epoch, executor, incarnation } => self.registered(epoch, executor, incarnation),
+            Command::Template { stage, template, settings } => {
+                self.state.lock().templates.insert(stage, Arc::new(Template { plan: template, settings }));
+            }
+            Command::Launch(spec) => self.launch(*spec),
+            Command::Cancel { attempt, why } => {
+                let runs = self.state.lock().cancel(why, |id| *id == attempt);
+                if !runs && why != CancelReason::Enough {
+                    self.services.store().release_attempt(attempt);
+                }
+            }
+            Command::ReleaseStage { stage } => self.release_stage(stage),
+            Command::ReleaseJob { job } => self.release_job(job),
+            Command::Fence { incarnation } => self.fence(incarnation),
+            Command::Drain => self.drain(),
+            Command::Shutdown => {
+                self.state.lock().cancel(CancelReason::Stale, |_| true);
+            }
+            // Of interest to the control link only.
+            Command::Refused { .. } | Command::HeartbeatSeen { .. } => {}
+        }
+    }
+
+    /// The next heartbeat.
+    #[must_use]
+    pub fn heartbeat(&self) -> Report {
+        let store = self.services.store();
+        let mut state = self.state.lock();
+        let seq = state.heartbeats;
+        state.heartbeats += 1;
+        Report::Heartbeat {
+            incarnation: state.incarnation,
+            seq,
+            running: state.running.keys().copied().collect(),
+            memory_bytes: store.pool().reserved() as u64,
+            store_bytes: store.memory_bytes(),
+            disk_bytes: store.disk_bytes().saturating_add(self.services.operators_disk_bytes()),
+        }
+    }
+
+    /// Its committed segments.
+    #[must_use]
+    pub fn store(&self) -> &Arc<ShuffleStore> {
+        self.services.store()
+    }
+
+    /// Cancels what runs, waits for its end, stops the runtime and removes the directory on disk.
+    pub async fn shutdown(&self) {
+        loop {
+            let ended = self.ended.notified();
+            {
+                let mut state = self.state.lock();
+                state.draining = true;
+                state.cancel(CancelReason::Stale, |_| true);
+                if state.running.is_empty() {
+                    break;
+                }
+            }
+            ended.await;
+        }
+        self.services.store().begin(Incarnation(0));
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+        self.services.store().spill().remove();
+    }
+
+    fn registered(&self, epoch: Epoch, executor: ExecutorId, incarnation: Incarnation) {
+        {
+            let mut state = self.state.lock();
+            if epoch < state.epoch {
+                tracing::warn!(%epoch, known = %state.epoch, "refused a registration by a coordinator of an older epoch");
+                return;
+            }
+            // What an earlier incarnation did belongs to nobody any more.
+            state.cancel(CancelReason::Stale, |_| true);
+            state.templates.clear();
+            (state.epoch, state.executor, state.incarnation, state.heartbeats) = (epoch, executor, incarnation, 0);
+            state.draining = false;
+        }
+        self.services.forget_broadcasts(None);
+        self.services.store().begin(incarnation);
+        tracing::info!(name = self.options.name, %executor, %incarnation, %epoch, "registered");
+    }
+
+    fn fence(&self, incarnation: Incarnation) {
+        {
+            let mut state = self.state.lock();
+            if state.incarnation != incarnation {
+                return;
+            }
+            state.cancel(CancelReason::Stale, |_| true);
+            state.templates.clear();
+            state.incarnation = Incarnation::default();
+        }
+        tracing::warn!(name = self.options.name, %incarnation, "fenced: all work and all outputs are dropped");
+        self.services.forget_broadcasts(None);
+        self.services.store().begin(Incarnation::default());
+    }
+
+    fn release_stage(&self, stage: JobStage) {
+        {
+            let mut state = self.state.lock();
+            state.templates.remove(&stage);
+            state.cancel(CancelReason::JobEnded, |id| id.job == stage.job && id.stage == stage.stage);
+        }
+        self.services.store().release_stage(stage);
+    }
+
+    fn release_job(&self, job: JobId) {
+        {
+            let mut state = self.state.lock();
+            state.templates.retain(|stage, _| stage.job != job);
+            state.cancel(CancelReason::JobEnded, |id| id.job == job);
+        }
+        self.services.forget_broadcasts(Some(job));
+        self.services.store().release_job(job);
+    }
+
+    fn drain(&self) {
+        let drained = {
+            let mut state = self.state.lock();
+            state.draining = true;
+            state.running.is_empty().then_some(state.incarnation)
+        };
+        if let Some(incarnation) = drained {
+            self.report(Report::Drained { incarnation });
+        }
+    }
+
+    fn launch(&self, spec: TaskSpec) {
+        let cancel = CancellationToken::new();
+        let (template, executor, incarnation) = {
+            let mut state = self.state.lock();
+            let id = spec.attempt;
+            if id.attempt.epoch < state.epoch || state.running.contains_key(&id) {
+                tracing::warn!(attempt = %id, epoch = %state.epoch, "dropped a stale or repeated launch");
+                return;
+            }
+            let template = match state.template(&id) {
+                Ok(template) => template,
+                Err(failed) => {
+                    let incarnation = state.incarnation;
+                    drop(state);
+                    return self.report(ended(incarnation, id, Outcome::Failed(failed), TaskMetrics::default()));
+                }
+            };
+            state.running.insert(id, Running { cancel: cancel.clone(), why: None, drop_output: false });
+            (template, state.executor, state.incarnation)
+        };
+        let attempt = Attempt { spec, template, executor, incarnation, services: Arc::clone(&self.services) };
+        let (state, ended_now) = (Arc::clone(&self.state), Arc::clone(&self.ended));
+        self.handle.spawn(supervise(attempt, cancel, state, ended_now));
+    }
+
+    fn report(&self, report: Report) {
+        let reports = self.services.reports().clone();
+        self.handle.spawn(async move { reports.send(report).await });
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.state.lock().cancel(CancelReason::Stale, |_| true);
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl State {
+    /// Ends the running attempts that `which` selects and has their output deleted, unless it is [`CancelReason::Enough`]; whether
+    /// there was one.
+    fn cancel(&mut self, why: CancelReason, which: impl Fn(&AttemptId) -> bool) -> bool {
+        let mut any = false;
+        for (_, running) in self.running.iter_mut().filter(|(id, _)| which(id)) {
+            running.why.get_or_insert(why);
+            running.drop_output |= why != CancelReason::Enough;
+            running.cancel.cancel();
+            any = true;
+        }
+        any
+    }
+
+    fn template(&self, id: &AttemptId) -> Result<Arc<Template>, Failed> {
+        if self.draining {
+            return Err(Failed::cancelled(CancelReason::Stale));
+        }
+        let stage = JobStage { job: id.job, stage: id.stage };
+        let template = self.templates.get(&stage).map(Arc::clone);
+        template.ok_or_else(|| Failed::internal(format!("attempt {id} was launched before its stage's template came")))
+    }
+}
+
+/// Runs an attempt to its end, whatever that is, frees its slots and reports.
+async fn supervise(attempt: Attempt, cancel: CancellationToken, state: Arc<Mutex<State>>, ended_now: Arc<Notify>) {
+    let (id, incarnation) = (attempt.spec.attempt, attempt.incarnation);
+    let services = Arc::clone(&attempt.services);
+    let (outcome, metrics) = attempt.run(&cancel).await;
+    let running = state.lock().running.remove(&id);
+    let (why, drop_output) = running.map_or((None, false), |running| (running.why, running.drop_output));
+    if drop_output {
+        services.store().release_attempt(id);
+    }
+    let outcome = match (outcome, why) {
+        (Err(Failed { failure: windrow_core::Failure::Cancelled { .. }, .. }), Some(why)) => {
+            Outcome::Failed(Failed::cancelled(why))
+        }
+        (Err(failed), _) => Outcome::Failed(failed),
+        (Ok(()), _) => Outcome::Succeeded,
+    };
+    // Whoever listened is gone if this fails; then nobody waits for the report either.
+    let _ = services.reports().send(ended(incarnation, id, outcome, metrics)).await;
+    let drained = {
+        let state = state.lock();
+        (state.draining && state.running.is_empty()).then_some(state.incarnation)
+    };
+    if let Some(incarnation) = drained {
+        let _ = services.reports().send(Report::Drained { incarnation }).await;
+    }
+    ended_now.notify_waiters();
+}
+
+fn ended(incarnation: Incarnation, attempt: AttemptId, outcome: Outcome, metrics: TaskMetrics) -> Report {
+    Report::AttemptEnded { incarnation, attempt, outcome, metrics: Box::new(metrics) }
+}
+
+/// The routine that writes cold segments to disk whenever the pool is under pressure; ends with the store.
+async fn evict(store: std::sync::Weak<ShuffleStore>, pressure: Arc<Notify>) {
+    loop {
+        pressure.notified().await;
+        let Some(store) = store.upgrade() else { return };
+        store.evict().await;
+    }
+}

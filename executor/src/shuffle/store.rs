@@ -1,0 +1,328 @@
+//! Keeps committed segments until nobody needs them: in memory first, on disk when memory is short. Next: `read.rs`.
+//!
+//! ```text
+//!            commit             evicted behind the queries          the pool asks
+//! (writer) ---------> Memory ------------------------------> Clean --------------> Disk
+//!     \----------------------------------------------------------------------------^    written under pressure
+//! ```
+//!
+//! Only committed output is here, so whatever is found may be read. A reader names the attempt that it was given and gets
+//! [`LostCause::Missing`] for any other. Locks are held for map operations only, never across an await or a write.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use windrow_core::failure::{CancelReason, Failed, LostCause};
+use windrow_core::ids::{AttemptId, Incarnation, JobId, StageId};
+use windrow_core::task::{JobStage, SegmentKey};
+
+use super::segment_file::{SegmentFile, SegmentFileWriter, Segments};
+use crate::memory::{ExecutorPool, Reclaim};
+use crate::spill::SpillDir;
+
+/// Names the output of one partition: the attempt and the partition.
+pub(crate) type OutputKey = (AttemptId, u32);
+
+/// The committed segments of one executor.
+#[derive(Debug)]
+pub struct ShuffleStore {
+    state: Mutex<State>,
+    pool: Arc<ExecutorPool>,
+    spill: Arc<SpillDir>,
+    runtime: Handle,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    incarnation: Incarnation,
+    outputs: BTreeMap<OutputKey, Output>,
+    /// Outputs that hold memory, by the order of their commits: the coldest first.
+    cold: BTreeMap<u64, OutputKey>,
+    next: u64,
+    memory_bytes: usize,
+    clean_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Output {
+    order: u64,
+    /// What its memory takes from the pool; empty on disk.
+    reservation: MemoryReservation,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Memory(Arc<Segments>),
+    Clean(Arc<Segments>, Arc<SegmentFile>),
+    /// On disk; batches written before a reader came are all in the file.
+    Disk(Arc<SegmentFile>),
+}
+
+/// What a writer hands over.
+#[derive(Debug)]
+pub(crate) enum Finished {
+    /// Everything is in memory, accounted by the reservation.
+    Memory(Segments, MemoryReservation),
+    /// Everything was written to disk.
+    Disk(SegmentFile),
+}
+
+impl ShuffleStore {
+    pub(crate) fn new(pool: Arc<ExecutorPool>, spill: Arc<SpillDir>, runtime: Handle) -> Arc<Self> {
+        let store = Arc::new(Self { state: Mutex::default(), pool, spill, runtime });
+        let weak: Weak<Self> = Arc::downgrade(&store);
+        store.pool.reclaim_from(weak);
+        store
+    }
+
+    /// The batches of one committed segment, from memory (shared, not copied) or from disk (verified). Empty for an empty segment
+    /// of a committed partition.
+    ///
+    /// # Errors
+    /// [`LostCause::Fenced`] for another incarnation, `Missing` if nothing of that attempt is committed here, `Corrupt` if a
+    /// block on disk fails its checksum.
+    pub async fn read(&self, incarnation: Incarnation, key: &SegmentKey) -> Result<Vec<RecordBatch>, LostCause> {
+        let file = match self.place(incarnation, key)? {
+            Place::Memory(segments) | Place::Clean(segments, _) => {
+                return segments.get(key.segment as usize).cloned().ok_or(LostCause::Missing);
+            }
+            Place::Disk(file) => file,
+        };
+        let segment = key.segment;
+        self.runtime.spawn_blocking(move || file.read(segment)).await.map_err(|_stopped| LostCause::Missing)?
+    }
+
+    /// Bytes of segments in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.state.lock().memory_bytes as u64
+    }
+
+    /// Bytes of segments on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.spill.used()
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<ExecutorPool> {
+        &self.pool
+    }
+
+    pub(crate) fn spill(&self) -> &Arc<SpillDir> {
+        &self.spill
+    }
+
+    /// An empty reservation for output that is being written.
+    pub(crate) fn reservation(&self) -> MemoryReservation {
+        let pool: Arc<dyn MemoryPool> = Arc::clone(&self.pool) as Arc<dyn MemoryPool>;
+        MemoryConsumer::new("ShuffleStore").with_can_spill(true).register(&pool)
+    }
+
+    /// Starts a new incarnation: nothing of an older one can be read any more.
+    pub(crate) fn begin(&self, incarnation: Incarnation) {
+        let gone = {
+            let mut state = self.state.lock();
+            let gone = state.remove_range((AttemptId::default(), 0), None);
+            state.incarnation = incarnation;
+            gone
+        };
+        self.discard(gone);
+    }
+
+    /// Makes a partition's output readable.
+    ///
+    /// # Errors
+    /// `Cancelled` if the executor is of another incarnation by now.
+    pub(crate) fn commit(&self, incarnation: Incarnation, key: OutputKey, finished: Finished) -> Result<(), Failed> {
+        let (place, reservation) = match finished {
+            Finished::Memory(segments, reservation) => (Place::Memory(Arc::new(segments)), reservation),
+            Finished::Disk(file) => (Place::Disk(Arc::new(file)), self.reservation()),
+        };
+        {
+            let mut state = self.state.lock();
+            if state.incarnation != incarnation {
+                return Err(Failed::cancelled(CancelReason::Stale));
+            }
+            state.insert(key, place, reservation);
+        }
+        if self.must_evict() {
+            self.pool.pressure().notify_one();
+        }
+        Ok(())
+    }
+
+    /// Deletes what an attempt committed here.
+    pub(crate) fn release_attempt(&self, attempt: AttemptId) {
+        let gone = self.state.lock().remove_range((attempt, 0), Some((attempt, u32::MAX)));
+        self.discard(gone);
+    }
+
+    /// Deletes every output of a stage.
+    pub(crate) fn release_stage(&self, stage: JobStage) {
+        let gone = self.state.lock().remove_range(stage_start(stage.job, stage.stage), next_stage(stage));
+        self.discard(gone);
+    }
+
+    /// Deletes every output of a job.
+    pub(crate) fn release_job(&self, job: JobId) {
+        let end = job.0.checked_add(1).map(|next| stage_start(JobId(next), StageId(0)));
+        let gone = self.state.lock().remove_range(stage_start(job, StageId(0)), end);
+        self.discard(gone);
+    }
+
+    /// Writes cold segments to disk while the pool is above the eviction threshold; returns when there is nothing to do.
+    pub(crate) async fn evict(self: &Arc<Self>) {
+        while self.must_evict() {
+            let Some((key, segments)) = self.state.lock().coldest_dirty() else { return };
+            let spill = Arc::clone(&self.spill);
+            let written = self.runtime.spawn_blocking(move || {
+                let mut writer = SegmentFileWriter::create(&spill, segments.len())?;
+                writer.append(&segments)?;
+                Ok::<_, Failed>((writer.finish(), segments))
+            });
+            match written.await {
+                Ok(Ok((file, segments))) => self.state.lock().mark_clean(key, &segments, file),
+                Ok(Err(failed)) => {
+                    // The segment stays in memory; operators are refused earlier until the disk has room again.
+                    tracing::warn!(%failed, "cannot evict a segment");
+                    return;
+                }
+                Err(_stopped) => return,
+            }
+        }
+    }
+
+    fn must_evict(&self) -> bool {
+        let clean = self.state.lock().clean_bytes;
+        self.pool.reserved().saturating_sub(clean) >= self.pool.evict_from()
+    }
+
+    fn place(&self, incarnation: Incarnation, key: &SegmentKey) -> Result<Place, LostCause> {
+        let state = self.state.lock();
+        if state.incarnation != incarnation {
+            return Err(LostCause::Fenced);
+        }
+        state.outputs.get(&(key.attempt, key.partition)).map(|output| output.place.clone()).ok_or(LostCause::Missing)
+    }
+
+    /// Frees memory and files away from the caller, who must not block.
+    fn discard(&self, outputs: Vec<Output>) {
+        if !outputs.is_empty() {
+            self.runtime.spawn_blocking(move || drop(outputs));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn file_of(&self, key: OutputKey) -> Option<Arc<SegmentFile>> {
+        match &self.state.lock().outputs.get(&key)?.place {
+            Place::Memory(_) => None,
+            Place::Clean(_, file) | Place::Disk(file) => Some(Arc::clone(file)),
+        }
+    }
+}
+
+impl Reclaim for ShuffleStore {
+    fn reclaim(&self, bytes: usize) -> usize {
+        // Collected first and dropped without the lock: freeing large batches takes time.
+        let (freed, dropped) = self.state.lock().drop_clean(bytes);
+        drop(dropped);
+        freed
+    }
+}
+
+impl State {
+    fn insert(&mut self, key: OutputKey, place: Place, reservation: MemoryReservation) {
+        let order = self.next;
+        self.next += 1;
+        if matches!(place, Place::Memory(_)) {
+            self.memory_bytes += reservation.size();
+            self.cold.insert(order, key);
+        }
+        if let Some(replaced) = self.outputs.insert(key, Output { order, reservation, place }) {
+            // An attempt computes each partition once; should it not, the newer output counts.
+            self.forget(&replaced);
+        }
+    }
+
+    /// Takes a removed output out of the sums.
+    fn forget(&mut self, output: &Output) {
+        self.cold.remove(&output.order);
+        let bytes = output.reservation.size();
+        self.memory_bytes = self.memory_bytes.saturating_sub(bytes);
+        if matches!(output.place, Place::Clean(..)) {
+            self.clean_bytes = self.clean_bytes.saturating_sub(bytes);
+        }
+    }
+
+    fn remove_range(&mut self, start: OutputKey, end: Option<OutputKey>) -> Vec<Output> {
+        let keys: Vec<OutputKey> = match end {
+            Some(end) => self.outputs.range(start..end).map(|(key, _)| *key).collect(),
+            None => self.outputs.range(start..).map(|(key, _)| *key).collect(),
+        };
+        let removed: Vec<Output> = keys.iter().filter_map(|key| self.outputs.remove(key)).collect();
+        for output in &removed {
+            self.forget(output);
+        }
+        removed
+    }
+
+    fn coldest_dirty(&self) -> Option<(OutputKey, Arc<Segments>)> {
+        self.cold.values().find_map(|key| match &self.outputs.get(key)?.place {
+            Place::Memory(segments) => Some((*key, Arc::clone(segments))),
+            Place::Clean(..) | Place::Disk(_) => None,
+        })
+    }
+
+    /// Notes that an output is on disk, if it is still the one that was written.
+    fn mark_clean(&mut self, key: OutputKey, written: &Arc<Segments>, file: SegmentFile) {
+        let Some(output) = self.outputs.get_mut(&key) else { return };
+        if let Place::Memory(segments) = &output.place
+            && Arc::ptr_eq(segments, written)
+        {
+            self.clean_bytes += output.reservation.size();
+            output.place = Place::Clean(Arc::clone(segments), Arc::new(file));
+        }
+    }
+
+    /// Turns clean outputs into outputs on disk until `bytes` are given back, the coldest first.
+    fn drop_clean(&mut self, bytes: usize) -> (usize, Vec<Arc<Segments>>) {
+        let (mut freed, mut dropped) = (0, Vec::new());
+        if self.clean_bytes == 0 {
+            return (freed, dropped);
+        }
+        let cold: Vec<(u64, OutputKey)> = self.cold.iter().map(|(order, key)| (*order, *key)).collect();
+        for (order, key) in cold {
+            if freed >= bytes {
+                break;
+            }
+            let Some(output) = self.outputs.get_mut(&key) else { continue };
+            if let Place::Clean(segments, file) = &output.place {
+                dropped.push(Arc::clone(segments));
+                output.place = Place::Disk(Arc::clone(file));
+                freed += output.reservation.free();
+                self.cold.remove(&order);
+            }
+        }
+        self.clean_bytes = self.clean_bytes.saturating_sub(freed);
+        self.memory_bytes = self.memory_bytes.saturating_sub(freed);
+        (freed, dropped)
+    }
+}
+
+/// The first key that an output of `stage` could have: ids are ordered by job, then stage.
+fn stage_start(job: JobId, stage: StageId) -> OutputKey {
+    (AttemptId { job, stage, ..AttemptId::default() }, 0)
+}
+
+/// The first key behind all outputs of `stage`; `None` if there is none.
+fn next_stage(stage: JobStage) -> Option<OutputKey> {
+    match stage.stage.0.checked_add(1) {
+        Some(next) => Some(stage_start(stage.job, StageId(next))),
+        None => stage.job.0.checked_add(1).map(|next| stage_start(JobId(next), StageId(0))),
+    }
+}
