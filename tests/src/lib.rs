@@ -4,7 +4,9 @@
 //! Not part of the engine: everything here may panic, because a panic is how a test says what is wrong.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code: a panic fails the test with its reason")]
 
+pub mod engine;
 pub mod fixtures;
 pub mod oracle;
 pub mod rows;
 pub mod tpch;
+pub mod wait;

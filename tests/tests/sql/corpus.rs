@@ -11,7 +11,8 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, Record, Runner};
-use windrow_tests::{fixtures, oracle, rows};
+use windrow::Session;
+use windrow_tests::{engine, fixtures, oracle, rows};
 
 macro_rules! corpus {
     ($($file:ident)*) => {
@@ -19,6 +20,10 @@ macro_rules! corpus {
         mod slt_on_datafusion {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $file() { super::run_on_datafusion(stringify!($file)).await; })*
+        }
+        mod slt_on_windrow {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $file() { super::run_on_windrow(stringify!($file)).await; })*
         }
     };
 }
@@ -131,6 +136,26 @@ impl AsyncDB for Oracle {
     }
 }
 
+struct Windrow(Session);
+
+#[async_trait]
+impl AsyncDB for Windrow {
+    type Error = Refused;
+    type ColumnType = Column;
+
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<Column>, Refused> {
+        let answer = engine::run(&self.0, &with_data(sql)).await;
+        let (schema, batches) = answer.map_err(|error| Refused(format!("{:?}: {error}", error.kind)))?;
+        Ok(output(&schema, &batches))
+    }
+
+    async fn shutdown(&mut self) {}
+
+    fn engine_name(&self) -> &str {
+        "windrow"
+    }
+}
+
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("sql/{name}.slt"))
 }
@@ -149,6 +174,15 @@ async fn run_on_datafusion(name: &str) {
     } else {
         run_all(name, &mut runner).await;
     }
+}
+
+async fn run_on_windrow(name: &str) {
+    let cluster = engine::cluster(2).await;
+    let session = engine::session(&cluster, 7).await;
+    let mut runner = Runner::new(|| async { Ok(Windrow(session.clone())) });
+    run_all(name, &mut runner).await;
+    drop((runner, session));
+    cluster.shutdown().await;
 }
 
 /// Runs every record of a file and reports all that fail, not only the first.
