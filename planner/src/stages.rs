@@ -319,3 +319,6 @@ fn number(inputs: &[StageInput]) -> u32 {
 fn internal(message: &str) -> DataFusionError {
     DataFusionError::External(Box::new(Error::internal(message)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,7 +97,8 @@ impl Job {
         let mut running = BTreeSet::new();
         for partition in 0..self.stages[stage].count() {
             let state = self.stages[stage].partitions[partition as usize].state;
-            if !state.is_open() {
+            // What was read before stays part of the stage, whichever order it comes back in.
+            if !state.is_open() || self.stages[stage].partitions[partition as usize].was_committed() {
                 continue;
             }
             if let State::Running(number) = state {

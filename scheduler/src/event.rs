@@ -36,6 +36,8 @@ pub enum Event {
         job: JobId,
         /// Which partition of its last stage.
         partition: u32,
+        /// The attempt whose output it was, as the location said; `None` if it was empty.
+        attempt: Option<AttemptId>,
     },
     /// The client read everything or is gone: forget the job. Sent once for every submitted job, however it ended.
     JobReleased {

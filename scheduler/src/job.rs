@@ -79,14 +79,6 @@ pub(crate) struct Job {
     pub(crate) succeeded_before: bool,
 }
 
-/// How many partitions of a consumer with `partitions` of them read `input`.
-pub(crate) fn readers(input: &StageInput, partitions: u32) -> u32 {
-    match input.read {
-        InputRead::Partitioned { count, .. } => count,
-        InputRead::Whole | InputRead::Scalar => partitions,
-    }
-}
-
 /// Whether a partition of the consumer reads `input`.
 pub(crate) fn reads(input: &StageInput, partition: u32) -> bool {
     match input.read {
@@ -111,7 +103,7 @@ impl Job {
             for input in stage.inputs.iter().filter(|_| needed[index]) {
                 let producer = &mut stages[input.stage.0 as usize];
                 producer.consumers.push(index);
-                producer.readers_open += u64::from(readers(input, stage.partitions));
+                producer.readers_open += u64::from(stage.partitions);
                 stages[index].inputs_missing += 1;
             }
         }
@@ -162,7 +154,7 @@ impl Job {
         let old = self.stages[stage].set(partition, state);
         if old.is_open() != state.is_open() {
             let graph = Arc::clone(&self.graph);
-            for input in graph.stages[stage].inputs.iter().filter(|input| reads(input, partition)) {
+            for input in &graph.stages[stage].inputs {
                 let index = input.stage.0 as usize;
                 let producer = &mut self.stages[index];
                 if state.is_open() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use windrow_core::ErrorKind;
 use windrow_core::failure::{CancelReason, Failed, Failure};
-use windrow_core::ids::{JobId, StageId};
+use windrow_core::ids::{AttemptId, JobId, StageId};
 use windrow_core::stage::StageGraph;
 
 use crate::Scheduler;
@@ -92,14 +92,12 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn delivered(&mut self, id: JobId, partition: u32) {
-        let news = self.with_job(id, |job, _| {
-            let result = job.result();
-            let entry = job.stages.get_mut(result).and_then(|stage| stage.partitions.get_mut(partition as usize));
-            Ok(entry.is_some_and(|entry| entry.state.is_available() && !std::mem::replace(&mut entry.delivered, true)))
-        });
-        if news != Some(true) {
-            self.counters.stale_messages.job += 1;
+    pub(crate) fn delivered(&mut self, id: JobId, partition: u32, attempt: Option<AttemptId>) {
+        match self.with_job(id, |job, cx| job.delivered(cx, partition, attempt)) {
+            Some(true) => {}
+            Some(false) => self.counters.stale_messages.attempt += 1,
+            None if self.jobs.get(&id).is_none_or(|job| !job.is_active()) => self.counters.stale_messages.job += 1,
+            None => {}
         }
     }
 

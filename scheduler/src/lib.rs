@@ -38,8 +38,12 @@ mod jobs;
 mod placement;
 mod recovery;
 mod runs;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod stage_state;
 mod status;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -126,7 +130,7 @@ impl Scheduler {
             Event::Tick => self.tick(),
             Event::JobSubmitted { job, graph } => self.submit(job, graph),
             Event::JobCancelled { job, why } => self.cancel_job(job, why),
-            Event::ResultDelivered { job, partition } => self.delivered(job, partition),
+            Event::ResultDelivered { job, partition, attempt } => self.delivered(job, partition, attempt),
             Event::JobReleased { job } => self.release_job(job),
             Event::ExecutorRegistered { executor, incarnation, registration } => {
                 self.register(executor, incarnation, &registration);

@@ -120,7 +120,7 @@ impl Job {
         slice.iter().for_each(|partition| {
             self.set(stage, partition, State::Running(number));
         });
-        let (losses, voids) = self.input_versions(stage);
+        let (losses, voids) = self.input_versions(stage, slice);
         let done = vec![None; slice.len() as usize];
         let attempt = Attempt { id, stage, slice, executor, incarnation, done, remaining: slice.len(), losses, voids };
         self.attempts.insert(number, attempt);
@@ -132,10 +132,15 @@ impl Job {
         cx.out.push(Action::Launch { executor, incarnation, spec });
     }
 
-    /// How often outputs of a stage's inputs were lost and voided so far.
-    pub(crate) fn input_versions(&self, stage: usize) -> (u64, u64) {
-        let inputs = self.graph.stages[stage].inputs.iter().map(|input| &self.stages[input.stage.0 as usize]);
-        inputs.fold((0, 0), |(losses, voids), input| (losses + input.losses, voids + input.voids))
+    /// How often outputs were lost and voided so far of the inputs that any partition of `slice` reads.
+    pub(crate) fn input_versions(&self, stage: usize, slice: Slice) -> (u64, u64) {
+        let inputs = self.graph.stages[stage].inputs.iter();
+        let read = inputs.filter(|input| match input.read {
+            InputRead::Partitioned { offset, count } => slice.start < offset.saturating_add(count) && offset < slice.end,
+            InputRead::Whole | InputRead::Scalar => true,
+        });
+        read.map(|input| &self.stages[input.stage.0 as usize])
+            .fold((0, 0), |(losses, voids), input| (losses + input.losses, voids + input.voids))
     }
 
     fn spec(&mut self, cx: &Cx<'_>, attempt: AttemptId, slice: Slice) -> TaskSpec {

@@ -63,7 +63,7 @@ impl Job {
             Failure::Fatal { .. } => Err(failed),
             Failure::LostInput { attempt: lost, partitions, executor, .. } => {
                 let news = self.output_lost(cx, *executor, *lost, partitions)?;
-                let is_stale = self.input_versions(attempt.stage).0 != attempt.losses;
+                let is_stale = self.input_versions(attempt.stage, attempt.slice).0 != attempt.losses;
                 if news || is_stale {
                     open.iter().for_each(|&partition| self.requeue(cx, attempt.stage, partition, &Again::Now));
                     Ok(())
@@ -319,9 +319,46 @@ impl Job {
                 State::Gone if is_varying => self.reopen(cx, stage, partition, generation)?,
                 State::Gone => {}
             }
+            let entry = &mut self.stages[stage].partitions[partition as usize];
+            entry.void_before = entry.generation;
         }
         cancelled.into_iter().for_each(|number| self.cancel(cx, number, CancelReason::Stale));
         Ok(())
+    }
+
+    /// Rows of a result partition have left for the client. They are never computed again; if they are not what the partition holds or
+    /// will hold, the job cannot go on. Says whether it was news.
+    ///
+    /// # Errors
+    /// The contradiction, which ends the job.
+    pub(crate) fn delivered(&mut self, cx: &mut Cx<'_>, partition: u32, attempt: Option<AttemptId>) -> Result<bool, Failed> {
+        let stage = self.result();
+        let id = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
+        let repeats = self.graph.stages[stage].repeats;
+        let result = &mut self.stages[stage];
+        let Some(entry) = result.partitions.get_mut(partition as usize).filter(|entry| !entry.delivered) else {
+            return Ok(false);
+        };
+        let is_current = match (attempt, entry.state) {
+            (None, state) => state == State::Skipped,
+            (Some(attempt), State::Committed(number)) => {
+                result.outputs.get(&number).is_some_and(|output| output.attempt == attempt)
+            }
+            _ => false,
+        };
+        let is_same = attempt.is_some_and(|attempt| {
+            let is_mine = (attempt.job, attempt.stage) == (self.id, id) && attempt.attempt.epoch == cx.epoch;
+            is_mine && attempt.generation.0 >= entry.void_before && attempt.generation.0 <= entry.generation
+        });
+        if !is_current && !(is_same && repeats == Repeats::Repeatable) {
+            return Err(contradiction(id));
+        }
+        entry.delivered = true;
+        if matches!(entry.state, State::Queued | State::Delayed | State::Alone) && !self.graph.stages[stage].whole {
+            self.leave_alone_queue(cx, stage, partition);
+            self.set(stage, partition, State::Gone);
+        }
+        Ok(true)
     }
 
     /// An executor is gone, with the slots and the outputs that this job had there.

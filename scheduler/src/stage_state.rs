@@ -58,6 +58,8 @@ pub(crate) struct Partition {
     pub(crate) committed: bool,
     /// Whether its rows left for the client.
     pub(crate) delivered: bool,
+    /// Outputs of lower generations are void: another run may have given other rows.
+    pub(crate) void_before: u32,
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
     pub(crate) shortages: u32,
@@ -79,6 +81,7 @@ impl Partition {
             generation: 0,
             committed: false,
             delivered: false,
+            void_before: 0,
             failures: 0,
             crashes: 0,
             shortages: 0,
@@ -123,7 +126,8 @@ pub(crate) struct StageState {
     /// By attempt number.
     pub(crate) outputs: BTreeMap<u32, Output>,
     groups: Option<Arc<Vec<InputGroup>>>,
-    /// Open partitions of consumers that read this stage, counted once for each edge.
+    /// Open partitions of consuming stages, counted once for each edge. Below a union a partition does not read every input, but its
+    /// stage becomes ready only when all of them are complete, so they are needed all the same.
     pub(crate) readers_open: u64,
     /// Edges whose producer is not complete.
     pub(crate) inputs_missing: u32,

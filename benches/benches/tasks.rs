@@ -1,0 +1,100 @@
+//! What a task costs beyond its work: a stage of many empty partitions on one slot, so that each partition is a task of its own,
+//! end to end through scheduler, coordinator, executor and store.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use windrow_benches::{Series, print};
+use windrow_core::clock::Stopwatch;
+use windrow_core::ids::StageId;
+use windrow_core::stage::{Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
+use windrow_executor::ExecutorOptions;
+use windrow_flight::{Coordinator, CoordinatorOptions};
+use windrow_planner::{EncodedStage, StageInputExec, encode_stage};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TASKS: u32 = 5_000;
+const RUNS: usize = 5;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run())
+}
+
+async fn run() -> Result<(), Failure> {
+    let coordinator = Coordinator::start(CoordinatorOptions::default())?;
+    let directory = tempfile::tempdir()?;
+    coordinator.add_local_executor(ExecutorOptions {
+        name: "bench".to_owned(),
+        slots: 1,
+        memory_limit: 1 << 30,
+        spill_dir: directory.path().to_owned(),
+        spill_limit: 1 << 30,
+        evict_from_percent: 60,
+        fetch_window: 8 << 20,
+    })?;
+    let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, false)]));
+    let graph = graph(&schema)?;
+    let mut whole = Vec::new();
+    for _ in 0..=RUNS {
+        let watch = Stopwatch::start();
+        let mut statement = coordinator.submit_graph(graph.clone(), Arc::clone(&schema)).await?;
+        while let Some(batch) = statement.next().await {
+            batch?;
+        }
+        whole.push(watch.elapsed());
+    }
+    let per_task = whole.iter().skip(1).map(|elapsed| *elapsed / TASKS).collect();
+    print(&format!("a task without work, {TASKS} in one stage"), &[Series::new("end to end, per task", per_task)]);
+    coordinator.shutdown().await;
+    Ok(())
+}
+
+/// `TASKS` empty partitions, merged by a second stage of one partition.
+fn graph(schema: &Arc<Schema>) -> Result<StageGraph, Failure> {
+    let empty: Vec<Vec<RecordBatch>> = vec![Vec::new(); TASKS as usize];
+    let source: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(&empty, Arc::clone(schema), None)?;
+    let merged: Arc<dyn ExecutionPlan> = Arc::new(datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec::new(
+        Arc::new(StageInputExec::whole(0, &source)?),
+    ));
+    let input = StageInput { stage: StageId(0), read: InputRead::Whole };
+    Ok(StageGraph {
+        stages: vec![
+            stage(0, TASKS, vec![], Exchange::Merge, &source)?,
+            stage(1, 1, vec![input], Exchange::Result, &merged)?,
+        ],
+        settings: vec![],
+    })
+}
+
+fn stage(
+    id: u32,
+    partitions: u32,
+    inputs: Vec<StageInput>,
+    exchange: Exchange,
+    plan: &Arc<dyn ExecutionPlan>,
+) -> Result<Stage, Failure> {
+    let EncodedStage { template, partition_inputs } = encode_stage(plan, &[], &|_| None, &SessionContext::new().task_ctx())?;
+    Ok(Stage {
+        id: StageId(id),
+        partitions,
+        inputs,
+        exchange,
+        repeats: Repeats::Repeatable,
+        whole: false,
+        row_limit: None,
+        template: Bytes::clone(&template),
+        partition_inputs,
+        partition_bytes: vec![],
+        display: String::new(),
+    })
+}

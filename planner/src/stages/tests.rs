@@ -1,0 +1,178 @@
+//! What becomes of statements: the shape of their stage graphs.
+
+use std::fmt::Write;
+
+use windrow_core::config::QueryConfig;
+use windrow_core::stage::{Exchange, InputRead, Repeats, StageGraph};
+
+use crate::session::{ClusterShape, Planned, PlannerSession};
+
+/// Seven CSV files of a few rows, as tables `t` (k, v, s) and `u` (k, w), planned for five partitions.
+struct Fixture {
+    session: PlannerSession,
+    _directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn new(partitions: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for table in ["t", "u"] {
+            std::fs::create_dir(directory.path().join(table)).unwrap();
+            for file in 0..7 {
+                let mut text = String::from(if table == "t" { "k,v,s\n" } else { "k,w\n" });
+                for row in 0..10 {
+                    let _ = match table {
+                        "t" => writeln!(text, "{},{},s{}", row + file, row * file, row % 3),
+                        _ => writeln!(text, "{},{}", row * 2 + file, row),
+                    };
+                }
+                std::fs::write(directory.path().join(table).join(format!("{file}.csv")), text).unwrap();
+            }
+        }
+        let mut query = QueryConfig { partitions, directory: directory.path().display().to_string(), ..QueryConfig::default() };
+        query.set("small_input", "0B").unwrap();
+        let session = PlannerSession::new(query).unwrap();
+        let fixture = Self { session, _directory: directory };
+        for table in ["t", "u"] {
+            fixture.plan(&format!("CREATE VIEW {table} AS SELECT * FROM '{table}/'")).await;
+        }
+        fixture
+    }
+
+    async fn plan(&self, sql: &str) -> Planned {
+        self.session.plan(sql, ClusterShape { executors: 2, slots: 2 }).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn graph(&self, sql: &str) -> StageGraph {
+        match self.plan(sql).await {
+            Planned::Job(job) => job.graph,
+            other => panic!("{sql} is no job: {other:?}"),
+        }
+    }
+}
+
+fn shape(graph: &StageGraph) -> Vec<(u32, Exchange)> {
+    graph.stages.iter().map(|stage| (stage.partitions, stage.exchange)).collect()
+}
+
+#[tokio::test]
+async fn an_ordered_aggregate_is_three_stages() {
+    let graph = Fixture::new(5).await.graph("SELECT k, count(*) FROM t GROUP BY k ORDER BY k").await;
+    assert_eq!(shape(&graph), [(5, Exchange::Hash { partitions: 5 }), (5, Exchange::Merge), (1, Exchange::Result)], "{graph:#?}");
+    assert_eq!(graph.stages[1].inputs[0].read, InputRead::Partitioned { offset: 0, count: 5 });
+    assert_eq!(graph.stages[2].inputs[0].read, InputRead::Whole);
+    assert!(graph.stages.iter().all(|stage| stage.repeats == Repeats::Repeatable && !stage.whole));
+    assert_eq!(graph.stages[0].partition_inputs.len(), 5);
+    assert!(graph.stages[0].partition_bytes.iter().all(|bytes| *bytes > 0));
+}
+
+#[tokio::test]
+async fn an_outer_join_is_never_broadcast_and_an_inner_one_is() {
+    let fixture = Fixture::new(5).await;
+    let broadcasts = |graph: &StageGraph| graph.stages.iter().filter(|stage| stage.exchange == Exchange::Broadcast).count();
+    let outer = fixture.graph("SELECT * FROM t LEFT JOIN u ON t.k = u.k").await;
+    assert_eq!(broadcasts(&outer), 0, "{outer:#?}");
+    let inner = fixture.graph("SELECT * FROM t CROSS JOIN u").await;
+    assert_eq!(broadcasts(&inner), 1, "{inner:#?}");
+}
+
+#[tokio::test]
+async fn a_scalar_subquery_is_a_stage_whose_value_is_read_before_decoding() {
+    let graph = Fixture::new(5).await.graph("SELECT * FROM t WHERE v > (SELECT avg(w) FROM u)").await;
+    let scalars: Vec<_> = graph.stages.iter().flat_map(|stage| &stage.inputs).filter(|input| input.read == InputRead::Scalar).collect();
+    assert_eq!(scalars.len(), 1, "{graph:#?}");
+    assert_eq!(graph.stages[scalars[0].stage.0 as usize].partitions, 1);
+}
+
+#[tokio::test]
+async fn not_in_becomes_a_counted_anti_join() {
+    let graph = Fixture::new(5).await.graph("SELECT * FROM t WHERE k NOT IN (SELECT k FROM u)").await;
+    let plans: String = graph.stages.iter().map(|stage| stage.display.clone()).collect();
+    assert!(plans.contains("Anti"), "{plans}");
+    assert!(!graph.stages.iter().any(|stage| stage.whole), "{graph:#?}");
+    assert!(graph.stages.iter().flat_map(|stage| &stage.inputs).any(|input| input.read == InputRead::Scalar));
+}
+
+#[tokio::test]
+async fn a_limit_stops_the_stage_below_it() {
+    let graph = Fixture::new(5).await.graph("SELECT * FROM t LIMIT 3 OFFSET 2").await;
+    assert_eq!(graph.stages[0].row_limit, Some(5), "{graph:#?}");
+    assert_eq!(graph.stages.last().unwrap().partitions, 1);
+}
+
+#[tokio::test]
+async fn a_query_used_twice_runs_once() {
+    let sql = "WITH a AS (SELECT k, sum(v) AS v FROM t GROUP BY k) SELECT * FROM a x JOIN a y ON x.k = y.v";
+    let graph = Fixture::new(5).await.graph(sql).await;
+    let scans = graph.stages.iter().filter(|stage| stage.display.contains("DataSourceExec")).count();
+    assert_eq!(scans, 1, "{graph:#?}");
+}
+
+#[tokio::test]
+async fn a_union_places_its_inputs_one_after_the_other() {
+    let sql = "SELECT k, count(*) FROM t GROUP BY k UNION ALL SELECT k, count(*) FROM u GROUP BY k";
+    let graph = Fixture::new(5).await.graph(sql).await;
+    let last = graph.stages.last().unwrap();
+    let offsets: Vec<_> = last.inputs.iter().map(|input| input.read).collect();
+    assert_eq!(last.partitions, 10, "{graph:#?}");
+    let at = |offset| InputRead::Partitioned { offset, count: 5 };
+    assert_eq!(offsets, [at(0), at(5)]);
+}
+
+#[tokio::test]
+async fn chance_makes_a_stage_vary() {
+    let fixture = Fixture::new(5).await;
+    let graph = fixture.graph("SELECT k, random() FROM t").await;
+    assert_eq!(graph.stages[0].repeats, Repeats::Varying);
+    let graph = fixture.graph("SELECT k, row_number() OVER (PARTITION BY k ORDER BY s) FROM t").await;
+    assert!(graph.stages.iter().any(|stage| stage.repeats == Repeats::Varying), "ranks over ties vary: {graph:#?}");
+}
+
+#[tokio::test]
+async fn a_recursive_query_stays_in_one_task() {
+    let sql = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 10) SELECT sum(i) FROM n";
+    let graph = Fixture::new(5).await.graph(sql).await;
+    let stage = graph.stages.iter().find(|stage| stage.display.contains("RecursiveQueryExec")).unwrap();
+    assert!(stage.partitions == 1 || stage.whole, "{graph:#?}");
+}
+
+#[tokio::test]
+async fn small_input_is_one_task() {
+    let fixture = Fixture::new(0).await;
+    fixture.plan("SET windrow.query.small_input = '1MB'").await;
+    let graph = fixture.graph("SELECT t.k, count(*) FROM t JOIN u ON t.k = u.k GROUP BY t.k ORDER BY 2").await;
+    assert_eq!(shape(&graph), [(1, Exchange::Result)], "{graph:#?}");
+}
+
+#[tokio::test]
+async fn statements_about_the_session_are_answered_at_once() {
+    let fixture = Fixture::new(5).await;
+    for (sql, rows) in [("SET windrow.query.partitions = 9", 0), ("SHOW windrow.query.partitions", 1), ("SHOW TABLES", 2)] {
+        match fixture.plan(sql).await {
+            Planned::Rows { batches, .. } => {
+                let found: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+                assert!(found >= rows, "{sql}: {found} rows");
+            }
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+    let shape = ClusterShape { executors: 1, slots: 1 };
+    for (sql, message) in [
+        ("SET windrow.query.partition = 9", "no setting named"),
+        ("SET datafusion.optimizer.preserve_file_partitions = 3", "cannot be set"),
+        ("SET datafusion.execution.batch_sise = 3", "no setting named"),
+        ("INSERT INTO t VALUES (1)", "not supported"),
+        ("SELECT * FROM 'nothing/*.parquet'", "no file matches"),
+        ("SELECT * FROM tt", "no table named"),
+        ("SELECT q FROM t", "no column named"),
+        ("SELECT cuont(k) FROM t", "no function named"),
+        ("SELEC 1", "expected"),
+    ] {
+        let error = fixture.session.plan(sql, shape).await.err().unwrap_or_else(|| panic!("{sql} was planned"));
+        assert!(error.message.contains(message), "{sql}: {error:?}");
+    }
+    let error = fixture.session.plan("SELECT vv FROM t", shape).await.unwrap_err();
+    assert_eq!(error.context.span.map(|span| (span.start_line, span.start_column)), Some((1, 8)), "{error:?}");
+    let error = fixture.session.plan("SELECT cuont(k) FROM t", shape).await.unwrap_err();
+    assert_eq!(error.context.suggestion.as_deref(), Some("count"), "{error:?}");
+}

@@ -1,0 +1,125 @@
+//! The clients of the model world: they submit, read each result partition once, sometimes cancel, and judge the answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use windrow_core::failure::CancelReason;
+use windrow_core::ids::JobId;
+use windrow_core::stage::StageGraph;
+use windrow_core::task::InputGroup;
+
+use super::data::{Output, answer, expected, mix};
+use super::world::{Happening, World};
+use crate::event::{Event, JobState};
+
+/// One submitted job, as its client knows it.
+#[derive(Debug)]
+pub(crate) struct ModelJob {
+    pub(crate) graph: Arc<StageGraph>,
+    /// Where each result partition is; `None` for one that is empty.
+    ready: BTreeMap<u32, Option<InputGroup>>,
+    received: BTreeMap<u32, Option<Output>>,
+    pub(crate) is_over: bool,
+}
+
+impl World {
+    pub(crate) fn submit(&mut self, job: JobId) {
+        let graph = Arc::new(super::graphs::draw(&mut self.rng, self.options.shape));
+        let model = ModelJob { graph: Arc::clone(&graph), ready: BTreeMap::new(), received: BTreeMap::new(), is_over: false };
+        self.jobs.insert(job, model);
+        self.step(Event::JobSubmitted { job, graph });
+        if self.rng.u64(..1000) < self.options.cancel_per_mille {
+            let wait = self.rng.u64(..4_000);
+            self.later(wait, Happening::ClientCancels(job));
+        }
+    }
+
+    pub(crate) fn client_cancels(&mut self, job: JobId) {
+        if self.jobs.get(&job).is_some_and(|model| !model.is_over) {
+            self.step(Event::JobCancelled { job, why: CancelReason::Client });
+        }
+    }
+
+    pub(crate) fn result_ready(&mut self, job: JobId, partition: u32, location: Option<InputGroup>) {
+        if let Some(model) = self.jobs.get_mut(&job) {
+            model.ready.insert(partition, location);
+            let wait = self.rng.u64(1..=300);
+            self.later(wait, Happening::ClientReads { job, partition });
+        }
+    }
+
+    /// The client reads a result partition, or finds that it is gone.
+    pub(crate) fn client_reads(&mut self, job: JobId, partition: u32) {
+        let Some(model) = self.jobs.get(&job).filter(|model| !model.is_over && !model.received.contains_key(&partition)) else {
+            return;
+        };
+        let Some(location) = model.ready.get(&partition).cloned() else { return };
+        let output = match &location {
+            None => None,
+            Some(group) => match self.fetch(group) {
+                Ok(found) => found.into_iter().next().map(|(_, output)| output.clone()),
+                Err(_) => {
+                    let (executor, incarnation, attempt) = (group.executor, group.incarnation, group.attempt);
+                    self.step(Event::OutputLost { executor, incarnation, attempt, partitions: vec![partition] });
+                    // A reader tries again for as long as nobody tells it of another place.
+                    self.later(500, Happening::ClientReads { job, partition });
+                    return;
+                }
+            },
+        };
+        if let Some(model) = self.jobs.get_mut(&job) {
+            model.received.insert(partition, output);
+        }
+        let attempt = location.map(|group| group.attempt);
+        self.step(Event::ResultDelivered { job, partition, attempt });
+        self.judge(job);
+    }
+
+    /// Once everything is read, compares it with a run without faults.
+    fn judge(&mut self, job: JobId) {
+        let Some(model) = self.jobs.get_mut(&job) else { return };
+        let Some(last) = model.graph.stages.last() else { return };
+        if model.is_over || model.received.len() < last.partitions as usize {
+            return;
+        }
+        model.is_over = true;
+        let (mut all, mut there) = (Output::default(), 0_u64);
+        for (partition, output) in std::mem::take(&mut model.received) {
+            if let Some(output) = output {
+                all.depend(&output);
+                all.tokens.extend(output.tokens);
+                there = there.wrapping_add(mix(1, u64::from(partition)));
+            }
+        }
+        let right = expected(&model.graph, &all.choice);
+        if all.is_mixed {
+            self.fail(format!("{job}: the result mixes rows of two generations"));
+        } else if answer(&all.tokens) != right {
+            self.fail(format!("{job}: the answer is wrong: rows were lost or doubled"));
+        }
+        self.report.right += 1;
+        self.step(Event::JobReleased { job });
+    }
+
+    pub(crate) fn job_state(&mut self, job: JobId, state: JobState) {
+        let Some(model) = self.jobs.get_mut(&job) else { return };
+        match state {
+            JobState::Failed(failed) if !model.is_over => {
+                model.is_over = true;
+                // The only excuse: rows that vary were lost after a part of the result had left.
+                if failed.message.contains("had been sent already") {
+                    self.report.excused += 1;
+                } else {
+                    self.fail(format!("{job} failed: {failed}"));
+                }
+                self.later(1, Happening::ClientReleases(job));
+            }
+            JobState::Cancelled(_) if !model.is_over => {
+                model.is_over = true;
+                self.report.cancelled += 1;
+                self.later(1, Happening::ClientReleases(job));
+            }
+            _ => {}
+        }
+    }
+}

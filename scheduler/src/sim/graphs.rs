@@ -1,0 +1,112 @@
+//! The jobs of the model world, drawn from the seed.
+
+use windrow_core::ids::StageId;
+use windrow_core::rand::Rng;
+use windrow_core::stage::{Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
+
+/// What jobs look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One to six stages of one to nine partitions, of every kind.
+    Small,
+    /// Two to four stages, the first of about two thousand partitions.
+    Wide,
+}
+
+fn stage(id: usize, partitions: u32, exchange: Exchange) -> Stage {
+    Stage {
+        id: StageId(u32::try_from(id).unwrap_or(u32::MAX)),
+        partitions,
+        inputs: Vec::new(),
+        exchange,
+        repeats: Repeats::Repeatable,
+        whole: false,
+        row_limit: None,
+        template: Default::default(),
+        partition_inputs: Vec::new(),
+        partition_bytes: Vec::new(),
+        display: String::new(),
+    }
+}
+
+fn input(stage: usize, read: InputRead) -> StageInput {
+    StageInput { stage: StageId(u32::try_from(stage).unwrap_or(u32::MAX)), read }
+}
+
+/// Draws a graph.
+pub(crate) fn draw(rng: &mut Rng, shape: Shape) -> StageGraph {
+    let graph = match shape {
+        Shape::Small => small(rng),
+        Shape::Wide => wide(rng),
+    };
+    StageGraph { stages: graph, settings: Vec::new() }
+}
+
+fn wide(rng: &mut Rng) -> Vec<Stage> {
+    let (leaf, middle) = (rng.u32(1_200..2_400), rng.u32(8..24));
+    let mut stages = vec![stage(0, leaf, Exchange::Hash { partitions: middle })];
+    let mut hash = stage(1, middle, Exchange::Merge);
+    hash.inputs = vec![input(0, InputRead::Partitioned { offset: 0, count: middle })];
+    if rng.u32(..4) == 0 {
+        hash.repeats = Repeats::AsSlice;
+    }
+    stages.push(hash);
+    let mut last = stage(2, 1, Exchange::Result);
+    last.inputs = vec![input(1, InputRead::Whole)];
+    stages.push(last);
+    stages
+}
+
+/// Stages of every kind; each reads one to three earlier ones, and the last reads all that nobody else reads.
+fn small(rng: &mut Rng) -> Vec<Stage> {
+    let count = rng.usize(1..=6);
+    let mut stages: Vec<Stage> = Vec::new();
+    for id in 0..count {
+        let is_last = id + 1 == count;
+        let mut next = stage(id, rng.u32(1..=9), Exchange::Result);
+        if !is_last {
+            next.exchange = match rng.u32(..3) {
+                0 => Exchange::Merge,
+                1 => Exchange::Broadcast,
+                _ => Exchange::Hash { partitions: rng.u32(1..=9) },
+            };
+        }
+        let unread = |stages: &[Stage], producer: usize| {
+            !stages.iter().any(|stage| stage.inputs.iter().any(|input| input.stage.0 as usize == producer))
+        };
+        for producer in 0..id {
+            if rng.u32(..3) == 0 || (is_last && rng.u32(..8) > 0 && unread(&stages, producer)) {
+                read(rng, &stages[producer], producer, &mut next);
+            }
+        }
+        next.repeats = match rng.u32(..6) {
+            0 => Repeats::AsSlice,
+            1 => Repeats::Varying,
+            _ => Repeats::Repeatable,
+        };
+        next.whole = rng.u32(..8) == 0;
+        next.row_limit = (rng.u32(..8) == 0).then(|| rng.u64(1..=9));
+        stages.push(next);
+    }
+    stages
+}
+
+/// Lets `consumer` read `producer`; a second hash exchange is read at an offset, as below a union.
+fn read(rng: &mut Rng, producer: &Stage, index: usize, consumer: &mut Stage) {
+    let edge = match producer.exchange {
+        Exchange::Hash { partitions } => {
+            let has_hash = consumer.inputs.iter().any(|input| matches!(input.read, InputRead::Partitioned { .. }));
+            if has_hash && rng.bool() {
+                let offset = consumer.partitions;
+                consumer.partitions += partitions;
+                InputRead::Partitioned { offset, count: partitions }
+            } else {
+                consumer.partitions = consumer.partitions.max(partitions);
+                InputRead::Partitioned { offset: 0, count: partitions }
+            }
+        }
+        _ if producer.partitions == 1 && rng.u32(..4) == 0 => InputRead::Scalar,
+        _ => InputRead::Whole,
+    };
+    consumer.inputs.push(input(index, edge));
+}

@@ -1,0 +1,1 @@
+//! The scheduler from outside: events in, actions out, and `check()` after each.
