@@ -15,7 +15,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) fn path() -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let program = here.parent().and_then(Path::parent).unwrap().join("windrow");
-    assert!(program.exists(), "{} is not there: run `cargo build --workspace` first", program.display());
+    assert!(program.exists(), "{} is not there: run `cargo build --workspace` with the same profile first", program.display());
     program
 }
 
