@@ -5,7 +5,7 @@ use crate::faults::Fault;
 
 #[test]
 fn small_worlds_end_right() {
-    let seeds = option_env!("WINDROW_SEEDS").and_then(|n| n.parse().ok()).unwrap_or(300);
+    let seeds = option_env!("WINDROW_SEEDS").and_then(|n| n.parse().ok()).unwrap_or(400);
     for seed in 0..seeds {
         run(&Options::small(seed)).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
     }
