@@ -11,6 +11,8 @@ mod machine;
 mod memory;
 pub mod shuffle;
 mod spill;
+#[cfg(test)]
+mod testing;
 pub mod timer;
 
 pub use classify::classify;

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::compute::SortOptions;
-use arrow::datatypes::Schema;
+use arrow::compute::{CastOptions, SortOptions};
+use arrow::datatypes::{FieldRef, Schema};
 use bytes::Bytes;
+use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::common::{ScalarValue, internal_datafusion_err, internal_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::expressions::{CastExpr, Literal};
 use datafusion::physical_expr::{AcrossPartitions, LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -29,7 +30,7 @@ use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
 use crate::codec::encode::Refusing;
 use crate::codec::scalar_input::ScalarInputExpr;
 use crate::codec::wire::{
-    Across, Input, Lost, Node, OurNode, ScalarInput, SortKey, Template, constraints_from_wire, decode_message, from_bytes,
+    Across, Input, Lost, Node, OurExpr, OurNode, SortKey, Template, constraints_from_wire, decode_message, from_bytes,
     scalar_from_bytes, schema_from_bytes,
 };
 use crate::equivalence::Equivalence;
@@ -186,14 +187,28 @@ impl Decoder<'_> {
         self.proto_to_physical_expr(&decode_message(bytes)?, schema, context)
     }
 
-    fn scalar_input(&self, payload: &[u8]) -> Result<Arc<dyn PhysicalExpr>> {
-        let ScalarInput { input, field } = from_bytes(payload)?;
-        let schema = schema_from_bytes(&field)?;
-        let [field] = schema.fields().iter().as_slice() else { return internal_err!("a scalar of several columns") };
-        let Some((_, value)) = self.additions.scalars.iter().find(|(index, _)| *index == input) else {
-            return Ok(Arc::new(ScalarInputExpr { input, field: Arc::clone(field) }));
-        };
-        Ok(Arc::new(Literal::new(value.cast_to(field.data_type())?)))
+    fn our_expr(
+        &self,
+        payload: &[u8],
+        inputs: &[PhysicalExprNode],
+        schema: &Schema,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        match from_bytes(payload)? {
+            OurExpr::Scalar { input, field } => {
+                let field = only_field(&field)?;
+                let Some((_, value)) = self.additions.scalars.iter().find(|(index, _)| *index == input) else {
+                    return Ok(Arc::new(ScalarInputExpr { input, field }));
+                };
+                Ok(Arc::new(Literal::new(value.cast_to(field.data_type())?)))
+            }
+            OurExpr::Cast { field, safe } => {
+                let [input] = inputs else { return internal_err!("a cast of {} expressions", inputs.len()) };
+                let input = self.proto_to_physical_expr(input, schema, context)?;
+                let options = CastOptions { safe, ..DEFAULT_CAST_OPTIONS };
+                Ok(Arc::new(CastExpr::new_with_target_field(input, only_field(&field)?, Some(options))))
+            }
+        }
     }
 }
 
@@ -218,7 +233,7 @@ impl PhysicalProtoConverterExtension for Decoder<'_> {
         context: &PhysicalPlanDecodeContext<'_>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
         if let Some(ExprType::Extension(node)) = &proto.expr_type {
-            return self.scalar_input(&node.expr);
+            return self.our_expr(&node.expr, &node.inputs, schema, context);
         }
         let parsed = parse_physical_expr_with_converter(proto, schema, context, self)?;
         let Some(id) = proto.expr_id else { return Ok(parsed) };
@@ -238,6 +253,13 @@ impl PhysicalProtoConverterExtension for Decoder<'_> {
 
     fn physical_expr_to_proto(&self, _: &Arc<dyn PhysicalExpr>, _: &dyn PhysicalExtensionCodec) -> Result<PhysicalExprNode> {
         internal_err!("a decoder does not encode")
+    }
+}
+
+fn only_field(schema: &[u8]) -> Result<FieldRef> {
+    match schema_from_bytes(schema)?.fields().iter().as_slice() {
+        [field] => Ok(Arc::clone(field)),
+        fields => internal_err!("an expression of {} fields", fields.len()),
     }
 }
 

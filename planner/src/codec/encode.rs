@@ -11,6 +11,7 @@ use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::physical_expr::expressions::CastExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::{AcrossPartitions, PhysicalExpr};
 use datafusion::physical_plan::empty::EmptyExec;
@@ -31,7 +32,7 @@ use prost::Message;
 
 use crate::codec::scalar_input::ScalarInputExpr;
 use crate::codec::wire::{
-    Across, Input, Lost, Node, OurNode, ScalarInput, SortKey, constraints_to_wire, scalar_to_bytes, schema_to_bytes, to_bytes,
+    Across, Input, Lost, Node, OurExpr, OurNode, SortKey, constraints_to_wire, scalar_to_bytes, schema_to_bytes, to_bytes,
 };
 use crate::narrow::{Placement, leaves};
 use crate::scan::{Scan, ScanFiles};
@@ -205,8 +206,18 @@ impl<'a> Encoder<'a> {
         };
         let Some(input) = input else { return Ok(None) };
         let field = Schema::new(vec![expr.return_field(&Schema::empty())?]);
-        let payload = to_bytes(&ScalarInput { input, field: schema_to_bytes(&field)? })?;
+        let payload = to_bytes(&OurExpr::Scalar { input, field: schema_to_bytes(&field)? })?;
         let extension = protobuf::PhysicalExtensionExprNode { expr: payload, inputs: Vec::new() };
+        Ok(Some(PhysicalExprNode { expr_id: None, expr_type: Some(ExprType::Extension(extension)) }))
+    }
+
+    /// A cast that says more than a type: a union's inputs are cast so, and would be cast again if that got lost.
+    fn cast_to_field(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<PhysicalExprNode>> {
+        let Some(cast) = expr.downcast_ref::<CastExpr>().filter(|cast| cast.has_explicit_nullability()) else { return Ok(None) };
+        let field = schema_to_bytes(&Schema::new(vec![Arc::clone(cast.target_field())]))?;
+        let payload = to_bytes(&OurExpr::Cast { field, safe: cast.cast_options().safe })?;
+        let inputs = vec![self.physical_expr_to_proto(cast.expr(), &self.codec)?];
+        let extension = protobuf::PhysicalExtensionExprNode { expr: payload, inputs };
         Ok(Some(PhysicalExprNode { expr_id: None, expr_type: Some(ExprType::Extension(extension)) }))
     }
 }
@@ -233,7 +244,10 @@ impl PhysicalProtoConverterExtension for Encoder<'_> {
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<PhysicalExprNode> {
-        match self.scalar_input(expr)? {
+        if let Some(node) = self.scalar_input(expr)? {
+            return Ok(node);
+        }
+        match self.cast_to_field(expr)? {
             Some(node) => Ok(node),
             None => serialize_physical_expr_with_converter(expr, codec, self),
         }

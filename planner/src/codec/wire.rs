@@ -104,12 +104,13 @@ pub(crate) enum Known {
     Absent,
 }
 
-/// The payload of the one extension expression of ours: the value of a scalar input.
+/// The payload of an extension expression of ours.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ScalarInput {
-    pub(crate) input: u32,
-    /// A schema of one field: type and nullability.
-    pub(crate) field: Bytes,
+pub(crate) enum OurExpr {
+    /// The value of a stage input, of the only field of this schema.
+    Scalar { input: u32, field: Bytes },
+    /// A cast of the node's only input to the only field of this schema, whose nullability and metadata DataFusion's encoding drops.
+    Cast { field: Bytes, safe: bool },
 }
 
 pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>> {
