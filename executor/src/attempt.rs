@@ -43,6 +43,8 @@ pub(crate) struct Services {
     transport: Arc<dyn ShuffleTransport<RecordBatch>>,
     reports: mpsc::Sender<Report>,
     window: u64,
+    /// Most bytes that a sort may take in advance for its merge.
+    sort_reservation: usize,
     /// DataFusion's functions, and an environment whose object stores and file-metadata cache every attempt uses.
     session: SessionState,
     /// The disk managers of attempts that run, for the figures of heartbeats.
@@ -58,14 +60,17 @@ impl Services {
         transport: Arc<dyn ShuffleTransport<RecordBatch>>,
         reports: mpsc::Sender<Report>,
         window: u64,
+        slots: u32,
     ) -> Result<Self, Error> {
+        // An eighth of a slot's share: many slots would otherwise take a small pool before any row is sorted.
+        let sort_reservation = store.pool().limit() / (8 * slots.max(1) as usize);
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(store.pool()) as Arc<dyn MemoryPool>)
             .with_metadata_cache_limit(METADATA_CACHE_BYTES)
             .build_arc()
             .map_err(|source| Error::new(ErrorKind::Internal, source.to_string()))?;
         let session = SessionStateBuilder::new().with_default_features().with_runtime_env(environment).build();
-        Ok(Self { store, transport, reports, window, session, disks: Mutex::default() })
+        Ok(Self { store, transport, reports, window, sort_reservation, session, disks: Mutex::default() })
     }
 
     pub(crate) fn store(&self) -> &Arc<ShuffleStore> {
@@ -122,11 +127,11 @@ impl Attempt {
         let result = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Failed::cancelled(CancelReason::Stale)),
-            result = AssertUnwindSafe(self.work(&mut progress)).catch_unwind() => {
+            result = AssertUnwindSafe(self.work(&mut progress)).catch_unwind().instrument(span.clone()) => {
                 result.unwrap_or_else(|payload| Err(panicked(payload.as_ref())))
             }
         };
-        progress.partitions.shutdown().instrument(span.clone()).await;
+        progress.partitions.shutdown().await;
         let mut metrics = progress.metrics();
         metrics.micros = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
         let result = result.map_err(|failed| exhausted(failed, self.services.store.pool()));
@@ -185,7 +190,9 @@ impl Attempt {
 
     fn context(&self, reader: Arc<ShuffleReader>) -> Result<Arc<TaskContext>, Failed> {
         let config = session_config(&self.template.settings).map_err(|error| Failed::fatal(&error))?;
-        let config = config.with_extension(Arc::new(StageInputs(reader)));
+        let mut config = config.with_extension(Arc::new(StageInputs(reader)));
+        let sort = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+        *sort = (*sort).min(self.services.sort_reservation);
         let context = TaskContext::from(&self.services.session)
             .with_session_config(config)
             .with_runtime(self.services.environment()?)

@@ -247,3 +247,6 @@ pub(crate) fn exhausted(mut failed: Failed, pool: &crate::memory::ExecutorPool) 
     }
     failed
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,8 +154,8 @@ impl Executor {
         let limit = usize::try_from(options.memory_limit).unwrap_or(usize::MAX);
         let pool = Arc::new(ExecutorPool::new(limit, options.evict_from_percent));
         let store = ShuffleStore::new(pool, spill, runtime.handle().clone());
-        runtime.spawn(evict(Arc::downgrade(&store), Arc::clone(store.pool().pressure())));
-        let services = Services::new(store, transport, reports, options.fetch_window)?;
+        start_eviction(&options.name, &store)?;
+        let services = Services::new(store, transport, reports, options.fetch_window, options.slots)?;
         Ok(Arc::new(Self {
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -409,11 +409,21 @@ fn ended(incarnation: Incarnation, attempt: AttemptId, outcome: Outcome, metrics
     Report::AttemptEnded { incarnation, attempt, outcome, metrics: Box::new(metrics) }
 }
 
-/// The routine that writes cold segments to disk whenever the pool is under pressure; ends with the store.
-async fn evict(store: std::sync::Weak<ShuffleStore>, pressure: Arc<Notify>) {
-    loop {
-        pressure.notified().await;
-        let Some(store) = store.upgrade() else { return };
-        store.evict().await;
-    }
+/// Starts the thread that writes cold segments to disk whenever the pool is under pressure; it ends with the store.
+fn start_eviction(name: &str, store: &Arc<ShuffleStore>) -> Result<()> {
+    let pressure = store.pool().pressure();
+    let store = Arc::downgrade(store);
+    let routine = move || {
+        for () in pressure {
+            let Some(store) = store.upgrade() else { return };
+            store.evict();
+        }
+    };
+    let thread = std::thread::Builder::new().name(format!("evict-{name}")).spawn(routine);
+    thread.map(drop).map_err(|source| {
+        Error::new(ErrorKind::ResourcesExhausted, format!("cannot start a thread: {source}")).with_source(source)
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,12 @@
 mod attempt;
 mod classify;
 mod executor;
-mod machine;
+pub mod machine;
 mod memory;
 pub mod shuffle;
 mod spill;
+#[cfg(test)]
+mod testing;
 pub mod timer;
 
 pub use classify::classify;

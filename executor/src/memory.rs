@@ -2,20 +2,22 @@
 //!
 //! An operator asks from within a poll, where nothing can be awaited. So the store writes cold segments to disk behind the queries
 //! (from `executor.evict_from_percent` on) and keeps them in memory as *clean*; when a request does not fit, clean segments are
-//! dropped at once, and only if that is not enough is the operator refused, which makes it spill.
+//! dropped at once, and only if that is not enough is the operator refused, which makes it spill. For one that cannot spill, more
+//! segments are written there and then.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{OnceLock, Weak};
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
-use tokio::sync::Notify;
 
 /// Who can give memory back at once, without waiting: the store, by dropping clean segments.
 pub(crate) trait Reclaim: fmt::Debug + Send + Sync {
-    /// Drops at least `bytes` if that much is clean, and returns what was dropped.
-    fn reclaim(&self, bytes: usize) -> usize;
+    /// Drops at least `bytes` if that much is clean, and returns what was dropped. With `may_write` also what first must be written
+    /// to disk, which blocks.
+    fn reclaim(&self, bytes: usize, may_write: bool) -> usize;
 }
 
 /// The pool of one executor.
@@ -27,7 +29,7 @@ pub struct ExecutorPool {
     /// Bytes of the last request that was refused, for the figures of the failure.
     refused: AtomicUsize,
     reclaim: OnceLock<Weak<dyn Reclaim>>,
-    pressure: Arc<Notify>,
+    pressure: OnceLock<SyncSender<()>>,
 }
 
 /// Consumers that are never refused: DataFusion's `RepartitionExec` reads what it spilled in an order that can wait for itself
@@ -45,7 +47,7 @@ impl ExecutorPool {
             used: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             reclaim: OnceLock::new(),
-            pressure: Arc::new(Notify::new()),
+            pressure: OnceLock::new(),
         }
     }
 
@@ -65,9 +67,20 @@ impl ExecutorPool {
         self.evict_from
     }
 
-    /// Notified when the use rises above the eviction threshold.
-    pub(crate) fn pressure(&self) -> &Arc<Notify> {
-        &self.pressure
+    /// What receives a message when the use rises above the eviction threshold; closed when the pool is dropped. Asked for once.
+    pub(crate) fn pressure(&self) -> Receiver<()> {
+        // One message that nobody has taken yet says as much as many.
+        let (sender, receiver) = sync_channel(1);
+        let _ = self.pressure.set(sender);
+        receiver
+    }
+
+    /// Wakes the eviction.
+    pub(crate) fn signal_pressure(&self) {
+        if let Some(pressure) = self.pressure.get() {
+            // A full channel: it is awake, or will be.
+            let _ = pressure.try_send(());
+        }
     }
 
     /// Tells the pool whom to ask; the first caller wins.
@@ -93,15 +106,16 @@ impl ExecutorPool {
 
     fn signal(&self, before: usize, additional: usize) {
         if before < self.evict_from && before.saturating_add(additional) >= self.evict_from {
-            self.pressure.notify_one();
+            self.signal_pressure();
         }
     }
 
-    /// Asks for clean segments until `additional` would fit; false if there were none.
-    fn make_room(&self, additional: usize) -> bool {
+    /// Asks for clean segments until `additional` would fit; false if there were none. With `may_write`, segments become clean here
+    /// and now.
+    fn make_room(&self, additional: usize, may_write: bool) -> bool {
         let wanted = self.used.load(Ordering::Relaxed).saturating_add(additional).saturating_sub(self.limit);
         let Some(reclaim) = self.reclaim.get().and_then(Weak::upgrade) else { return false };
-        reclaim.reclaim(wanted) > 0
+        reclaim.reclaim(wanted, may_write) > 0
     }
 }
 
@@ -126,8 +140,8 @@ impl MemoryPool for ExecutorPool {
         self.take(additional);
         let debt = self.used.load(Ordering::Relaxed).saturating_sub(self.limit);
         if debt > 0 {
-            self.make_room(0);
-            self.pressure.notify_one();
+            self.make_room(0, false);
+            self.signal_pressure();
         }
     }
 
@@ -136,10 +150,13 @@ impl MemoryPool for ExecutorPool {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        if self.fits(additional) || (self.make_room(additional) && self.fits(additional)) {
+        // An operator that cannot spill would fail where it stands: a write that blocks its thread is better. The others spill
+        // themselves, which costs as much.
+        let may_write = !reservation.consumer().can_spill();
+        if self.fits(additional) || (self.make_room(additional, may_write) && self.fits(additional)) {
             return Ok(());
         }
-        self.pressure.notify_one();
+        self.signal_pressure();
         let name = reservation.consumer().name();
         if name.starts_with(NEVER_REFUSED) {
             self.take(additional);
@@ -160,5 +177,78 @@ impl MemoryPool for ExecutorPool {
 
     fn memory_limit(&self) -> MemoryLimit {
         MemoryLimit::Finite(self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::execution::memory_pool::MemoryConsumer;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Clean(AtomicUsize, OnceLock<MemoryReservation>);
+
+    impl Reclaim for Clean {
+        fn reclaim(&self, bytes: usize, _may_write: bool) -> usize {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let Some(held) = self.1.get() else { return 0 };
+            let freed = held.size().min(bytes);
+            held.shrink(freed);
+            freed
+        }
+    }
+
+    fn pool(limit: usize) -> (Arc<ExecutorPool>, Arc<dyn MemoryPool>) {
+        let pool = Arc::new(ExecutorPool::new(limit, 60));
+        (Arc::clone(&pool), pool)
+    }
+
+    #[test]
+    fn a_refusal_names_consumer_bytes_limit_and_setting() {
+        let (ours, pool) = pool(1000);
+        let sort = MemoryConsumer::new("ExternalSorter[0]").register(&pool);
+        sort.try_grow(900).unwrap();
+        let error = sort.try_grow(101).unwrap_err();
+        assert!(matches!(error, DataFusionError::ResourcesExhausted(_)));
+        for part in ["ExternalSorter[0]", "101", "900 of 1000", "executor.memory_limit"] {
+            assert!(error.to_string().contains(part), "{part} is not in: {error}");
+        }
+        assert_eq!((ours.last_refused(), ours.reserved()), (101, 900));
+        sort.try_grow(100).unwrap();
+    }
+
+    #[test]
+    fn clean_segments_are_dropped_before_an_operator_is_refused() {
+        let (ours, pool) = pool(1000);
+        let held = MemoryConsumer::new("ShuffleStore").register(&pool);
+        held.grow(800);
+        let clean = Arc::new(Clean(AtomicUsize::new(0), OnceLock::from(held)));
+        let weak: Weak<Clean> = Arc::downgrade(&clean);
+        ours.reclaim_from(weak);
+        let sort = MemoryConsumer::new("ExternalSorter[0]").register(&pool);
+        sort.try_grow(200).unwrap();
+        assert_eq!(clean.0.load(Ordering::Relaxed), 0);
+        sort.try_grow(300).unwrap();
+        assert_eq!((clean.0.load(Ordering::Relaxed), ours.reserved()), (1, 1000));
+        sort.try_grow(501).unwrap_err();
+        assert_eq!(ours.reserved(), 500, "what was clean is gone, and the refused bytes were not taken");
+    }
+
+    #[test]
+    fn repartitions_are_never_refused_and_grow_counts_a_debt() {
+        let (ours, pool) = pool(100);
+        let repartition = MemoryConsumer::new("RepartitionExec[3]").register(&pool);
+        repartition.try_grow(150).unwrap();
+        assert_eq!(ours.reserved(), 150);
+        let other = MemoryConsumer::new("other").register(&pool);
+        other.grow(10);
+        other.try_grow(1).unwrap_err();
+        drop(repartition);
+        other.try_grow(90).unwrap();
+        drop(other);
+        assert_eq!(ours.reserved(), 0);
     }
 }

@@ -231,3 +231,77 @@ fn check_expansion(extent: &[u8]) -> Result<(), ArrowError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{DictionaryArray, Int64Array, StringViewArray};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+
+    fn batch(words: &[&str]) -> RecordBatch {
+        let dictionary: DictionaryArray<Int32Type> = words.iter().copied().collect();
+        let views = StringViewArray::from_iter_values(words.iter().map(|word| format!("{word}, longer than a view inlines")));
+        let numbers = Int64Array::from_iter_values(0..words.len() as i64);
+        let columns: [(&str, ArrayRef); 3] = [("d", Arc::new(dictionary)), ("v", Arc::new(views)), ("n", Arc::new(numbers))];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    fn decode(blocks: Vec<Block>) -> Result<Vec<RecordBatch>, LostCause> {
+        let mut decoder = BlockDecoder::new();
+        blocks.into_iter().filter_map(|block| decoder.push(block).transpose()).collect()
+    }
+
+    #[test]
+    fn a_stream_with_changing_dictionaries_comes_back_as_it_was() {
+        let batches = [batch(&["a", "b", "a"]), batch(&["c", "d", "c"]), batch(&[])];
+        for compression in [Compression::None, Compression::Lz4] {
+            let mut encoder = BlockEncoder::new(&batches[0].schema(), compression).unwrap();
+            let blocks = batches.iter().flat_map(|batch| encoder.encode(batch).unwrap()).collect();
+            assert_eq!(decode(blocks).unwrap(), batches);
+        }
+    }
+
+    #[test]
+    fn every_flipped_byte_is_found_before_decoding() {
+        let batch = batch(&["a", "b"]);
+        let mut encoder = BlockEncoder::new(&batch.schema(), Compression::Lz4).unwrap();
+        let blocks = encoder.encode(&batch).unwrap();
+        for (index, block) in blocks.iter().enumerate() {
+            for at in [0, block.len() / 2, block.len() - 1] {
+                let mut bytes = [block.header.as_ref(), block.body.as_ref()].concat();
+                bytes[at] ^= 0x10;
+                let mut damaged = blocks.clone();
+                let body = Bytes::from(bytes.split_off(block.header.len()));
+                damaged[index] = Block { header: bytes.into(), body, crc: block.crc };
+                assert_eq!(decode(damaged).unwrap_err(), LostCause::Corrupt);
+            }
+        }
+    }
+
+    #[test]
+    fn a_valid_checksum_over_a_short_body_is_refused_without_a_panic() {
+        let batch = batch(&["a", "b"]);
+        for compression in [Compression::None, Compression::Lz4] {
+            let mut encoder = BlockEncoder::new(&batch.schema(), compression).unwrap();
+            let blocks = encoder.encode(&batch).unwrap();
+            let last = blocks.len() - 1;
+            for keep in [0, 1, 9, blocks[last].body.len() - ALIGNMENT] {
+                let mut forged = blocks.clone();
+                forged[last] = Block::new(forged[last].header.clone(), forged[last].body.slice(..keep));
+                assert_eq!(decode(forged).unwrap_err(), LostCause::Corrupt);
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_buffer_cannot_claim_more_than_it_can_hold() {
+        let mut extent = (1_u64 << 40).to_le_bytes().to_vec();
+        extent.extend([0; 100]);
+        assert!(check_expansion(&extent).is_err());
+        assert!(check_expansion(&extent[..7]).is_err());
+        let mut fits = 1000_i64.to_le_bytes().to_vec();
+        fits.extend([0; 100]);
+        assert!(check_expansion(&fits).is_ok());
+    }
+}

@@ -14,6 +14,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
 use windrow_core::failure::{Failed, Failure, LostCause};
 use windrow_core::ids::{ExecutorId, Incarnation};
 use windrow_core::task::{InputGroup, InputVector, SegmentKey};
@@ -21,6 +22,7 @@ use windrow_core::transport::{FetchRequest, ShuffleTransport};
 use windrow_planner::{InputPart, StageInputSource};
 
 use super::store::ShuffleStore;
+use crate::classify::join;
 
 /// Batches that wait of one stream, besides the bound in bytes.
 const BATCHES_WAITING_MAX: usize = 64;
@@ -158,10 +160,14 @@ fn ahead(mut batches: Batches, window: u64) -> Batches {
         }
     });
     // Held by the stream: dropping it ends the task.
-    let guard = tokio_util::task::AbortOnDropHandle::new(task);
-    stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
-        let (item, _room) = receiver.recv().await?;
-        Some((item, (receiver, guard)))
+    let task = AbortOnDropHandle::new(task);
+    stream::unfold(Some((receiver, task)), |state| async move {
+        let (mut receiver, task) = state?;
+        match receiver.recv().await {
+            Some((item, _room)) => Some((item, Some((receiver, task)))),
+            // A task that panicked must not look like the end of the rows.
+            None => task.await.err().map(|error| (Err(join(&error)), None)),
+        }
     })
     .boxed()
 }

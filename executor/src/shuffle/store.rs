@@ -9,7 +9,7 @@
 //! Only committed output is here, so whatever is found may be read. A reader names the attempt that it was given and gets
 //! [`LostCause::Missing`] for any other. Locks are held for map operations only, never across an await or a write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use arrow::record_batch::RecordBatch;
@@ -43,6 +43,8 @@ struct State {
     /// Outputs that hold memory, by the order of their commits: the coldest first.
     cold: BTreeMap<u64, OutputKey>,
     next: u64,
+    /// Outputs that a thread is writing to disk right now.
+    writing: BTreeSet<OutputKey>,
     memory_bytes: usize,
     clean_bytes: usize,
 }
@@ -151,7 +153,7 @@ impl ShuffleStore {
             state.insert(key, place, reservation);
         }
         if self.must_evict() {
-            self.pool.pressure().notify_one();
+            self.pool.signal_pressure();
         }
         Ok(())
     }
@@ -175,26 +177,34 @@ impl ShuffleStore {
         self.discard(gone);
     }
 
-    /// Writes cold segments to disk while the pool is above the eviction threshold; returns when there is nothing to do.
-    pub(crate) async fn evict(self: &Arc<Self>) {
-        while self.must_evict() {
-            let Some((key, segments)) = self.state.lock().coldest_dirty() else { return };
-            let spill = Arc::clone(&self.spill);
-            let written = self.runtime.spawn_blocking(move || {
-                let mut writer = SegmentFileWriter::create(&spill, segments.len())?;
-                writer.append(&segments)?;
-                Ok::<_, Failed>((writer.finish(), segments))
-            });
-            match written.await {
-                Ok(Ok((file, segments))) => self.state.lock().mark_clean(key, &segments, file),
-                Ok(Err(failed)) => {
-                    // The segment stays in memory; operators are refused earlier until the disk has room again.
-                    tracing::warn!(%failed, "cannot evict a segment");
-                    return;
-                }
-                Err(_stopped) => return,
+    /// Writes cold segments to disk while the pool is above the eviction threshold. Blocks: runs on a thread of its own, so that
+    /// queries that keep every other thread busy do not starve it.
+    pub(crate) fn evict(&self) {
+        while self.must_evict() && self.evict_coldest() {}
+    }
+
+    /// Writes the coldest output that is in memory only, unless another thread is at it; whether one was written.
+    fn evict_coldest(&self) -> bool {
+        let Some((key, segments)) = self.state.lock().start_writing() else { return false };
+        let written = self.write(&segments);
+        let mut state = self.state.lock();
+        state.writing.remove(&key);
+        match written {
+            Ok(file) => state.mark_clean(key, &segments, file),
+            // It stays in memory; operators are refused earlier until the disk has room again.
+            Err(failed) => {
+                drop(state);
+                tracing::warn!(%failed, "cannot evict a segment");
+                return false;
             }
         }
+        true
+    }
+
+    fn write(&self, segments: &Segments) -> Result<SegmentFile, Failed> {
+        let mut writer = SegmentFileWriter::create(&self.spill, segments.len())?;
+        writer.append(segments)?;
+        Ok(writer.finish())
     }
 
     fn must_evict(&self) -> bool {
@@ -227,11 +237,17 @@ impl ShuffleStore {
 }
 
 impl Reclaim for ShuffleStore {
-    fn reclaim(&self, bytes: usize) -> usize {
-        // Collected first and dropped without the lock: freeing large batches takes time.
-        let (freed, dropped) = self.state.lock().drop_clean(bytes);
-        drop(dropped);
-        freed
+    fn reclaim(&self, bytes: usize, may_write: bool) -> usize {
+        let mut freed = 0;
+        loop {
+            // Collected first and dropped without the lock: freeing large batches takes time.
+            let (more, dropped) = self.state.lock().drop_clean(bytes.saturating_sub(freed));
+            drop(dropped);
+            freed += more;
+            if freed >= bytes || !may_write || !self.evict_coldest() {
+                return freed;
+            }
+        }
     }
 }
 
@@ -271,11 +287,14 @@ impl State {
         removed
     }
 
-    fn coldest_dirty(&self) -> Option<(OutputKey, Arc<Segments>)> {
-        self.cold.values().find_map(|key| match &self.outputs.get(key)?.place {
-            Place::Memory(segments) => Some((*key, Arc::clone(segments))),
-            Place::Clean(..) | Place::Disk(_) => None,
-        })
+    /// The coldest output that is in memory only and that nobody writes, noted as being written.
+    fn start_writing(&mut self) -> Option<(OutputKey, Arc<Segments>)> {
+        let found = self.cold.values().find_map(|key| match &self.outputs.get(key)?.place {
+            Place::Memory(segments) if !self.writing.contains(key) => Some((*key, Arc::clone(segments))),
+            Place::Memory(_) | Place::Clean(..) | Place::Disk(_) => None,
+        });
+        self.writing.extend(found.iter().map(|(key, _)| *key));
+        found
     }
 
     /// Notes that an output is on disk, if it is still the one that was written.
@@ -326,3 +345,6 @@ fn next_stage(stage: JobStage) -> Option<OutputKey> {
         None => stage.job.0.checked_add(1).map(|next| stage_start(JobId(next), StageId(0))),
     }
 }
+
+#[cfg(test)]
+mod tests;

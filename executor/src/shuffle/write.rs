@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::utils::memory::RecordBatchMemoryCounter;
 use datafusion::error::DataFusionError;
@@ -174,7 +175,7 @@ impl PartitionWriter {
             return Ok(0);
         }
         segment.pending_rows = 0;
-        let batch = concat_batches(&self.schema, &std::mem::take(&mut segment.pending))?;
+        let batch = together(&self.schema, std::mem::take(&mut segment.pending))?;
         self.keep(index, batch)
     }
 
@@ -193,7 +194,7 @@ impl PartitionWriter {
     fn unpin(&mut self) -> Result<(), DataFusionError> {
         let mut counter = RecordBatchMemoryCounter::new();
         for segment in self.segments.iter_mut().filter(|segment| !segment.pending.is_empty()) {
-            let batch = concat_batches(&self.schema, &std::mem::take(&mut segment.pending))?;
+            let batch = together(&self.schema, std::mem::take(&mut segment.pending))?;
             let batch = self.compactor.compact(batch)?;
             counter.count_batch(&batch);
             segment.pending.push(batch);
@@ -234,3 +235,18 @@ impl PartitionWriter {
         self.segments.iter_mut().map(|segment| std::mem::take(&mut segment.done)).collect()
     }
 }
+
+/// Copies `slices` together. A single slice is copied too, unless it is a full batch: it pins the batch that it was cut from.
+fn together(schema: &SchemaRef, mut slices: Vec<RecordBatch>) -> Result<RecordBatch, ArrowError> {
+    if let [single] = slices.as_slice() {
+        if single.num_rows() >= BATCH_ROWS {
+            return Ok(single.clone());
+        }
+        // Arrow gives a lone array back as it is, and copies two.
+        slices.push(single.slice(0, 0));
+    }
+    concat_batches(schema, &slices)
+}
+
+#[cfg(test)]
+mod tests;
