@@ -7,7 +7,7 @@
 mod attempt;
 mod classify;
 mod executor;
-mod machine;
+pub mod machine;
 mod memory;
 mod operator_files;
 pub mod shuffle;
