@@ -7,7 +7,7 @@
 mod attempt;
 mod classify;
 mod executor;
-mod machine;
+pub mod machine;
 mod memory;
 pub mod shuffle;
 mod spill;

@@ -122,11 +122,11 @@ impl Scheduler {
         let executor = self.executors.current(attempt.executor, attempt.incarnation);
         hold(executor.is_some(), "I4 fencing", || format!("{} runs on an incarnation that is over", attempt.id))?;
         let (losses, voids) = job.input_versions(attempt.stage, attempt.slice);
-        hold(voids == attempt.voids, "I2 inputs", || format!("{} read a void generation", attempt.id))?;
+        let has_open = attempt.remaining > 0;
+        hold(!has_open || voids == attempt.voids, "I2 inputs", || format!("{} read a void generation", attempt.id))?;
         let inputs = job.graph.stages[attempt.stage].inputs.iter();
         let mut read = inputs.filter(|input| attempt.slice.iter().any(|partition| reads(input, partition)));
         let is_complete = read.all(|input| job.stages[input.stage.0 as usize].is_complete());
-        let has_open = attempt.remaining > 0;
         hold(!has_open || is_complete || losses > attempt.losses, "I2 inputs", || format!("{} has incomplete inputs", attempt.id))
     }
 

@@ -222,6 +222,7 @@ impl Scheduler {
             shares.entry(job).or_default().outputs.insert(stage, partitions);
         }
         for (job, share) in shares {
+            self.slots_back(job, share.leases.iter().map(|lease| lease.slots).sum());
             self.with_job(job, |job, cx| job.executor_gone(cx, id, how, &share.leases, &share.outputs));
         }
     }

@@ -229,6 +229,15 @@ impl Scheduler {
             return;
         }
         for (key, reserved) in self.alone.clone() {
+            let stage = self.jobs.get(&key.1).and_then(|job| job.stages.get(key.2));
+            if stage.is_none_or(|stage| stage.inputs_missing > 0) {
+                // Its inputs were lost meanwhile; whoever computes them again needs the executor more.
+                if let Some(executor) = reserved {
+                    self.executors.update(executor, |executor| executor.reserved = None);
+                    self.alone.insert(key, None);
+                }
+                continue;
+            }
             let executor = match reserved {
                 Some(executor) => executor,
                 None => {

@@ -361,7 +361,7 @@ impl Job {
         Ok(true)
     }
 
-    /// An executor is gone, with the slots and the outputs that this job had there.
+    /// An executor is gone, with the attempts and the outputs that this job had there. Their slots are given back already.
     ///
     /// # Errors
     /// The failure that ends the job.
@@ -374,7 +374,6 @@ impl Job {
         outputs: &BTreeMap<StageId, Vec<u32>>,
     ) -> Result<(), Failed> {
         for lease in leases {
-            self.slots -= lease.slots;
             let number = lease.attempt.attempt.number;
             if lease.cancelled || cx.faults.has(Fault::WakeUpForgotten) {
                 continue;

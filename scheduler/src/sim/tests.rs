@@ -5,7 +5,7 @@ use crate::faults::Fault;
 
 #[test]
 fn small_worlds_end_right() {
-    let seeds = option_env!("WINDROW_SEEDS").and_then(|n| n.parse().ok()).unwrap_or(300);
+    let seeds = 400;
     for seed in 0..seeds {
         run(&Options::small(seed)).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
     }
@@ -36,4 +36,11 @@ fn planted_bugs_are_found() {
         let (seed, failure) = found.unwrap_or_else(|| panic!("{fault:?} is not found"));
         println!("{fault:?}: seed {seed}: {}", failure.chars().take(160).collect::<String>());
     }
+}
+
+#[test]
+fn a_large_world_ends_right() {
+    let report = run(&Options::large(1)).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{report:?}");
+    assert!(report.counters.partitions_committed >= 100_000 && report.counters.partitions_rerun > 0);
 }
