@@ -15,6 +15,8 @@ pub mod session;
 pub mod shuffle;
 pub mod sql;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod wire;
 

@@ -238,7 +238,10 @@ impl Source {
     async fn partition(&mut self, partition: u32) -> Result<Result<(), Gone>> {
         let mut unreadable = None;
         loop {
-            let Some(group) = self.location(partition, unreadable).await? else { return Ok(Ok(())) };
+            let Some(group) = self.location(partition, unreadable).await? else {
+                self.tell_delivered(partition, None).await?;
+                return Ok(Ok(()));
+            };
             let attempt = group.attempt;
             match self.read(partition, group).await? {
                 Read::Done => return Ok(Ok(())),
@@ -266,6 +269,7 @@ impl Source {
     }
 
     async fn read(&self, partition: u32, group: InputGroup) -> Result<Read> {
+        let attempt = group.attempt;
         let request = FetchRequest { groups: vec![group], segment: 0 };
         let mut batches = self.coordinator.shared().transport().fetch(request);
         let (mut held, mut held_bytes, mut is_leaving) = (Vec::new(), 0, false);
@@ -279,28 +283,32 @@ impl Source {
             held_bytes += batch.get_array_memory_size();
             held.push(batch);
             if held_bytes > BUFFER_MAX || is_leaving {
-                if self.hand_on(partition, &mut held, is_leaving).await?.is_err() {
+                if !std::mem::replace(&mut is_leaving, true) {
+                    self.tell_delivered(partition, Some(attempt)).await?;
+                }
+                if self.hand_on(&mut held).await.is_err() {
                     return Ok(Read::Gone);
                 }
-                is_leaving = true;
             }
         }
-        Ok(match self.hand_on(partition, &mut held, is_leaving).await? {
+        if !is_leaving {
+            self.tell_delivered(partition, Some(attempt)).await?;
+        }
+        Ok(match self.hand_on(&mut held).await {
             Ok(()) => Read::Done,
             Err(Gone) => Read::Gone,
         })
     }
 
-    async fn hand_on(&self, partition: u32, held: &mut Vec<RecordBatch>, is_leaving: bool) -> Result<Result<(), Gone>> {
-        if !is_leaving {
-            self.coordinator.shared().tell(Input::Delivered { job: self.job, partition }).await?;
+    async fn hand_on(&self, held: &mut Vec<RecordBatch>) -> Result<(), Gone> {
+        for batch in held.drain(..).filter(|batch| batch.num_rows() > 0) {
+            self.sender.send(Ok(batch)).await.map_err(|_closed| Gone)?;
         }
-        for batch in held.drain(..) {
-            if batch.num_rows() > 0 && self.sender.send(Ok(batch)).await.is_err() {
-                return Ok(Err(Gone));
-            }
-        }
-        Ok(Ok(()))
+        Ok(())
+    }
+
+    async fn tell_delivered(&self, partition: u32, attempt: Option<AttemptId>) -> Result<()> {
+        self.coordinator.shared().tell(Input::Delivered { job: self.job, partition, attempt }).await
     }
 
     /// The error of a loss in the middle of a partition whose first rows have left; the job's own if it failed meanwhile.

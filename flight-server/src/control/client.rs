@@ -9,6 +9,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
+use windrow_core::clock::{Clock, SystemClock};
+use windrow_core::ids::Incarnation;
 use windrow_core::message::{Command, Registration, Report};
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, timer};
@@ -27,6 +29,10 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// A connection that lasted this long was a good one: the next wait is short again. Two executors of one name, which fence each
+/// other, wait longer and longer.
+const STABLE: Duration = Duration::from_secs(10);
+
 /// How long the coordinator may take to accept a connection, and then to answer the registration.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -34,9 +40,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 enum Ended {
     /// The coordinator told the executor to leave.
     Shutdown,
-    /// The coordinator fenced this incarnation: register again at once.
+    /// The coordinator fenced this incarnation: register again.
     Fenced,
-    /// The stream broke: register again after a while.
+    /// The stream broke: register again.
     Lost(Status),
 }
 
@@ -74,26 +80,28 @@ impl ControlClient {
     /// # Errors
     /// `InvalidConfig` with the coordinator's sentence if it refuses the registration.
     pub(crate) async fn run(mut self) -> Result<()> {
+        let clock = SystemClock::new();
         let mut backoff = BACKOFF;
         loop {
-            let (ended, was_registered) = self.connect_once().await?;
-            if was_registered {
+            let begin = clock.now();
+            let ended = self.connect_once().await?;
+            if clock.now() >= begin.after(STABLE) {
                 backoff = BACKOFF;
             }
             match ended {
                 Ended::Shutdown => return Ok(()),
-                Ended::Fenced => tracing::warn!("fenced by the coordinator, registering again"),
+                Ended::Fenced => tracing::warn!(retry_in = ?backoff, "fenced by the coordinator, registering again"),
                 Ended::Lost(status) => {
                     tracing::warn!(error = %status.message(), retry_in = ?backoff, "no connection to the coordinator");
-                    timer::sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
             }
+            timer::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    /// One connection, from its registration to its end, and whether the registration was answered.
-    async fn connect_once(&mut self) -> Result<(Ended, bool)> {
+    /// One connection, from its registration to its end.
+    async fn connect_once(&mut self) -> Result<Ended> {
         // Reports of before are of an incarnation that ends with this registration.
         while self.reports.try_recv().is_ok() {}
         let (outgoing, queue) = mpsc::channel(REPORTS_MAX);
@@ -102,30 +110,40 @@ impl ControlClient {
         }
         let mut commands = match open(&self.endpoint, queue).await {
             Ok(commands) => commands,
-            Err(status) => return Ok((Ended::Lost(status), false)),
+            Err(status) => return Ok(Ended::Lost(status)),
         };
-        match timer::deadline(CONNECT_WITHIN, commands.message()).await {
-            None => return Ok((Ended::Lost(Status::deadline_exceeded("the registration was not answered")), false)),
-            Some(Err(status)) => return Ok((Ended::Lost(status), false)),
-            Some(Ok(None)) => return Ok((Ended::Lost(Status::unavailable("closed before the registration")), false)),
-            Some(Ok(Some(Command::Refused { message }))) => return Err(Error::new(ErrorKind::InvalidConfig, message)),
-            Some(Ok(Some(registered))) => self.executor.handle(registered),
-        }
-        tracing::info!(name = %self.registration.name, "registered with the coordinator");
+        let answer = timer::deadline(CONNECT_WITHIN, commands.message()).await;
+        let incarnation = match answer.unwrap_or_else(|| Err(Status::deadline_exceeded("the registration was not answered"))) {
+            Ok(Some(Command::Refused { message })) => return Err(Error::new(ErrorKind::InvalidConfig, message)),
+            Ok(Some(registered @ Command::Registered { incarnation, .. })) => {
+                self.executor.handle(registered);
+                incarnation
+            }
+            Ok(Some(_)) => return Ok(Ended::Lost(Status::internal("the registration was not answered first"))),
+            Ok(None) => return Ok(Ended::Lost(Status::unavailable("closed before the registration"))),
+            Err(status) => return Ok(Ended::Lost(status)),
+        };
+        tracing::info!(name = %self.registration.name, %incarnation, "registered with the coordinator");
         let _heartbeat = Routine::spawn(&self.registration.name, "heartbeat", beat(Arc::clone(&self.executor), outgoing.clone()));
-        Ok((self.pump(&mut commands, &outgoing).await?, true))
+        self.pump(incarnation, &mut commands, &outgoing).await
     }
 
-    async fn pump(&mut self, commands: &mut Streaming<Command>, outgoing: &mpsc::Sender<Report>) -> Result<Ended> {
+    /// Carries commands and reports until the connection is over.
+    async fn pump(
+        &mut self,
+        own: Incarnation,
+        commands: &mut Streaming<Command>,
+        outgoing: &mpsc::Sender<Report>,
+    ) -> Result<Ended> {
         loop {
             tokio::select! {
                 command = commands.message() => match command {
                     Ok(Some(Command::Refused { message })) => return Err(Error::new(ErrorKind::InvalidConfig, message)),
                     Ok(Some(Command::Shutdown)) => return Ok(Ended::Shutdown),
                     Ok(Some(command)) => {
-                        let is_fence = matches!(command, Command::Fence { .. });
+                        let is_own_end = matches!(command, Command::Fence { incarnation } if incarnation == own);
                         self.executor.handle(command);
-                        if is_fence {
+                        if is_own_end {
                             return Ok(Ended::Fenced);
                         }
                     }

@@ -17,7 +17,7 @@ pub(crate) enum Input {
     /// A statement needs a job.
     Submit(Box<Submission>),
     /// Rows of a result partition are about to leave for the client.
-    Delivered { job: JobId, partition: u32 },
+    Delivered { job: JobId, partition: u32, attempt: Option<AttemptId> },
     /// A result partition could not be read.
     Lost { executor: ExecutorId, incarnation: Incarnation, attempt: AttemptId, partitions: Vec<u32> },
     /// Everything shall end.

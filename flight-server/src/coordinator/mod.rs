@@ -15,6 +15,8 @@ mod jobs;
 mod local;
 mod perform;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

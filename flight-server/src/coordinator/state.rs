@@ -94,7 +94,7 @@ impl State {
         match input {
             Input::Report { from, report } => self.report(from, report),
             Input::Submit(submission) => self.submit(*submission),
-            Input::Delivered { job, partition } => self.step(Event::ResultDelivered { job, partition }),
+            Input::Delivered { job, partition, attempt } => self.step(Event::ResultDelivered { job, partition, attempt }),
             Input::Lost { executor, incarnation, attempt, partitions } => {
                 self.step(Event::OutputLost { executor, incarnation, attempt, partitions });
             }

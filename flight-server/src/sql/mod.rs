@@ -13,6 +13,8 @@ mod door;
 mod handles;
 mod metadata;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -218,3 +218,93 @@ impl Reader {
         self.lost(LostCause::Unreachable, &error_chain(status))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use bytes::Bytes;
+    use futures::TryStreamExt;
+    use windrow_core::failure::Failure;
+    use windrow_core::ids::{AttemptId, ExecutorId, Incarnation};
+    use windrow_executor::shuffle::block::{BlockEncoder, Compression};
+
+    use super::*;
+    use crate::shuffle::to_flight;
+
+    fn request() -> FetchRequest {
+        let group = |number: u32, partitions: &[u32]| InputGroup {
+            attempt: AttemptId { task: windrow_core::ids::TaskId(number), ..AttemptId::default() },
+            executor: ExecutorId(1),
+            incarnation: Incarnation(1),
+            address: Some("127.0.0.1:1".to_owned()),
+            partitions: partitions.to_vec(),
+        };
+        FetchRequest { groups: vec![group(0, &[0, 1]), group(1, &[5])], segment: 0 }
+    }
+
+    fn messages() -> Vec<FlightData> {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(Int64Array::from_iter_values(0..20))),
+            ("name", Arc::new(StringArray::from_iter_values((0..20).map(|n| format!("name {n}"))))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut encoder = BlockEncoder::new(&batch.schema(), Compression::None).unwrap();
+        [0, 5]
+            .into_iter()
+            .flat_map(|partition| {
+                encoder.encode(&batch).unwrap().into_iter().map(move |block| to_flight(partition, block)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    async fn read(messages: Vec<FlightData>) -> Result<Vec<(u32, RecordBatch)>, Failed> {
+        Reader::new(request()).batches(stream::iter(messages.into_iter().map(Ok)).boxed()).try_collect().await
+    }
+
+    #[tokio::test]
+    async fn every_flipped_byte_is_found_before_decoding() {
+        assert_eq!(read(messages()).await.unwrap().len(), 2);
+        let fields: [fn(&mut FlightData) -> &mut Bytes; 3] =
+            [|data| &mut data.data_header, |data| &mut data.data_body, |data| &mut data.app_metadata];
+        let mut flips = 0;
+        for message in 0..messages().len() {
+            for field in fields {
+                let length = field(&mut messages()[message]).len();
+                for position in 0..length {
+                    let mut damaged = messages();
+                    let bytes = field(&mut damaged[message]);
+                    let mut copy = bytes.to_vec();
+                    copy[position] ^= 1 << (position % 8);
+                    *bytes = copy.into();
+                    let failed = read(damaged).await.unwrap_err();
+                    let is_corrupt = matches!(failed.failure, Failure::LostInput { cause: LostCause::Corrupt, .. });
+                    assert!(is_corrupt, "message {message}, byte {position}: {failed:?}");
+                    flips += 1;
+                }
+            }
+        }
+        assert!(flips > 1000, "{flips} bytes were flipped");
+    }
+
+    #[tokio::test]
+    async fn a_partition_out_of_order_or_not_asked_for_is_refused() {
+        let mut swapped = messages();
+        swapped.rotate_left(2);
+        assert!(read(swapped).await.is_err());
+        let mut other = messages();
+        let block = from_flight(other.pop().unwrap()).unwrap().1;
+        other.push(to_flight(6, block));
+        assert!(matches!(read(other).await.unwrap_err().failure, Failure::LostInput { cause: LostCause::Corrupt, .. }));
+    }
+
+    #[tokio::test]
+    async fn a_cut_message_is_corrupt() {
+        for keep in 0..12 {
+            let mut cut = messages();
+            cut[0].app_metadata.truncate(keep);
+            assert!(read(cut).await.is_err(), "{keep} bytes of metadata");
+        }
+    }
+}
