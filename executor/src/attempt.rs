@@ -1,5 +1,6 @@
 //! Runs one attempt: decodes its plan, executes all partitions at once, writes their rows to the shuffle. Next: `shuffle/write.rs`.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -7,14 +8,12 @@ use arrow::record_batch::RecordBatch;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
-use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::scalar::ScalarValue;
 use futures::{FutureExt, StreamExt};
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use windrow_planner::{InputPart, StageInputs, TaskPlan, decode_task};
 
 use crate::classify::{classify, exhausted, join, panicked};
 use crate::executor::Template;
+use crate::shuffle::broadcast::Broadcasts;
 use crate::shuffle::read::ShuffleReader;
 use crate::shuffle::store::ShuffleStore;
 use crate::shuffle::write::PartitionWriter;
@@ -43,12 +43,11 @@ pub(crate) struct Services {
     transport: Arc<dyn ShuffleTransport<RecordBatch>>,
     reports: mpsc::Sender<Report>,
     window: u64,
+    broadcasts: Arc<Broadcasts>,
     /// Most bytes that a sort may take in advance for its merge.
     sort_reservation: usize,
     /// DataFusion's functions, and an environment whose object stores and file-metadata cache every attempt uses.
     session: SessionState,
-    /// The disk managers of attempts that run, for the figures of heartbeats.
-    disks: Mutex<Vec<std::sync::Weak<DiskManager>>>,
 }
 
 /// Bytes of Parquet footers and page indexes that an executor keeps: 256 MiB, some thousand files.
@@ -70,7 +69,8 @@ impl Services {
             .build_arc()
             .map_err(|source| Error::new(ErrorKind::Internal, source.to_string()))?;
         let session = SessionStateBuilder::new().with_default_features().with_runtime_env(environment).build();
-        Ok(Self { store, transport, reports, window, sort_reservation, session, disks: Mutex::default() })
+        let broadcasts = Arc::new(Broadcasts::new(Arc::clone(store.pool())));
+        Ok(Self { store, transport, reports, window, broadcasts, sort_reservation, session })
     }
 
     pub(crate) fn store(&self) -> &Arc<ShuffleStore> {
@@ -81,28 +81,21 @@ impl Services {
         &self.reports
     }
 
-    /// Bytes of operators' temporary files.
-    pub(crate) fn operators_disk_bytes(&self) -> u64 {
-        self.disks.lock().iter().filter_map(std::sync::Weak::upgrade).map(|disk| disk.used_disk_space()).sum()
+    /// Drops what was fetched once for several attempts, of a job or of all.
+    pub(crate) fn forget_broadcasts(&self, job: Option<JobId>) {
+        self.broadcasts.forget(job);
     }
-
-    /// Drops fetched broadcasts of a job, or all.
-    pub(crate) fn forget_broadcasts(&self, _job: Option<JobId>) {}
 
     /// An environment with temporary files of its own, that go when it is dropped.
     fn environment(&self) -> Result<Arc<RuntimeEnv>, Failed> {
         let disk = self.store.spill().disk_manager().map_err(|error| classify(&error))?;
         let shared = self.session.runtime_env();
-        let environment = RuntimeEnv {
+        Ok(Arc::new(RuntimeEnv {
             memory_pool: Arc::clone(&shared.memory_pool),
             disk_manager: Arc::new(disk),
             cache_manager: Arc::clone(&shared.cache_manager),
             object_store_registry: Arc::clone(&shared.object_store_registry),
-        };
-        let mut disks = self.disks.lock();
-        disks.retain(|disk| disk.strong_count() > 0);
-        disks.push(Arc::downgrade(&environment.disk_manager));
-        Ok(Arc::new(environment))
+        }))
     }
 }
 
@@ -134,6 +127,11 @@ impl Attempt {
         progress.partitions.shutdown().await;
         let mut metrics = progress.metrics();
         metrics.micros = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if result.is_err() {
+            for partition in self.spec.slice.iter().filter(|partition| !progress.reported.contains(partition)) {
+                self.services.store.release_output((id, partition));
+            }
+        }
         let result = result.map_err(|failed| exhausted(failed, self.services.store.pool()));
         span.in_scope(|| match &result {
             Ok(()) => tracing::debug!(rows = metrics.rows, micros = metrics.micros, "attempt succeeded"),
@@ -161,6 +159,7 @@ impl Attempt {
             if self.services.reports.send(report).await.is_err() {
                 return Err(Failed::cancelled(CancelReason::Stale));
             }
+            progress.reported.insert(partition);
         }
         Ok(())
     }
@@ -173,6 +172,8 @@ impl Attempt {
             store: Arc::clone(&self.services.store),
             transport: Arc::clone(&self.services.transport),
             window: self.services.window,
+            // A stage of several tasks reads its whole inputs several times.
+            broadcasts: (self.spec.slice.len() < self.spec.partitions).then(|| Arc::clone(&self.services.broadcasts)),
         }
     }
 
@@ -236,6 +237,8 @@ impl Attempt {
 struct Progress {
     partitions: JoinSet<Result<(u32, PartitionStat), Failed>>,
     plan: Option<Arc<dyn ExecutionPlan>>,
+    /// Partitions that were reported done.
+    reported: BTreeSet<u32>,
     rows: u64,
     bytes: u64,
 }

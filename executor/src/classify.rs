@@ -134,7 +134,8 @@ fn of_kind(error: &windrow_core::Error) -> Failed {
     }
 }
 
-/// The pool's refusal, or a quota's. The figures of the request are in the sentence; [`exhausted`] adds them where they are known.
+/// The pool's refusal, or a quota's. The figures of the request are in the sentence;
+/// [`exhausted`] adds them where they are known.
 fn resources(message: &str) -> Failed {
     Failed::new(Failure::Resources { what: Resource::Memory, asked: 0, limit: 0 }, message)
 }
@@ -201,8 +202,7 @@ fn foreign_cause(error: &object_store::Error) -> Option<Failed> {
         }
         cause = inner.source();
     }
-    // A local file that ends before its length of when it was planned: the store's error for this has no cause.
-    error.to_string().contains("out of range").then(|| fatal(ErrorKind::Data, error))
+    None
 }
 
 fn system(error: &io::Error) -> Failed {

@@ -218,7 +218,7 @@ impl Executor {
             running: state.running.keys().copied().collect(),
             memory_bytes: store.pool().reserved() as u64,
             store_bytes: store.memory_bytes(),
-            disk_bytes: store.disk_bytes().saturating_add(self.services.operators_disk_bytes()),
+            disk_bytes: store.disk_bytes(),
         }
     }
 
@@ -242,7 +242,8 @@ impl Executor {
             }
             ended.await;
         }
-        self.services.store().begin(Incarnation(0));
+        self.services.forget_broadcasts(None);
+        self.services.store().clear().await;
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }
@@ -386,6 +387,12 @@ async fn supervise(attempt: Attempt, cancel: CancellationToken, state: Arc<Mutex
     if drop_output {
         services.store().release_attempt(id);
     }
+    if why == Some(CancelReason::JobEnded) {
+        // It may have fetched more after the job was released.
+        services.forget_broadcasts(Some(id.job));
+    }
+    // Before the report, which waits while nobody takes reports.
+    ended_now.notify_waiters();
     let outcome = match (outcome, why) {
         (Err(Failed { failure: windrow_core::Failure::Cancelled { .. }, .. }), Some(why)) => {
             Outcome::Failed(Failed::cancelled(why))
@@ -402,7 +409,6 @@ async fn supervise(attempt: Attempt, cancel: CancellationToken, state: Arc<Mutex
     if let Some(incarnation) = drained {
         let _ = services.reports().send(Report::Drained { incarnation }).await;
     }
-    ended_now.notify_waiters();
 }
 
 fn ended(incarnation: Incarnation, attempt: AttemptId, outcome: Outcome, metrics: TaskMetrics) -> Report {

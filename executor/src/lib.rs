@@ -1,14 +1,15 @@
 //! Runs attempts and keeps what they produce. Sixth arrow of a query's line: a `TaskSpec` arrives, rows leave by the shuffle.
 //!
 //! Read in the order of an attempt's life: `executor.rs` (commands arrive), `attempt.rs` (one attempt runs), `classify.rs` (an error
-//! becomes a failure), `memory.rs` and `spill.rs` (what it may use), then the `shuffle` module. `timer.rs` is the one place that waits
+//! becomes a failure), `memory.rs`, `spill.rs` and `operator_files.rs` (what it may use), then the `shuffle` module. `timer.rs` is the one place that waits
 //! by time. How commands, reports and segments travel is not decided here: see `flight-server`.
 
 mod attempt;
 mod classify;
 mod executor;
-mod machine;
+pub mod machine;
 mod memory;
+mod operator_files;
 pub mod shuffle;
 mod spill;
 #[cfg(test)]

@@ -9,12 +9,14 @@ const SHARE: (u64, u64) = (3, 4);
 const FALLBACK_BYTES: u64 = 4 << 30;
 
 /// Partitions to compute at a time: the cores that this process may use.
-pub(crate) fn slots() -> u32 {
+#[must_use]
+pub fn slots() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
 }
 
 /// The memory limit in bytes: three quarters of what the machine has or the process's cgroup allows.
-pub(crate) fn memory_limit() -> u64 {
+#[must_use]
+pub fn memory_limit() -> u64 {
     let total = [physical(), cgroup()].into_iter().flatten().min().unwrap_or(FALLBACK_BYTES);
     total / SHARE.1 * SHARE.0
 }

@@ -1,4 +1,4 @@
-//! The executor's directory on disk: evicted segments and operators' temporary files, under one quota. Next: `shuffle/store.rs`.
+//! The executor's directory on disk: evicted segments and operators' temporary files, under one quota. Next: `operator_files.rs`.
 //!
 //! Each executor has its own directory below `executor.spill_dir`, with a file that names its process. Whatever a process that no
 //! longer exists left there is removed when the next executor starts.
@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder};
 use windrow_core::failure::{Failed, Failure, Resource};
 use windrow_core::{Error, ErrorKind, Result};
+
+use crate::operator_files::OperatorFiles;
 
 const PREFIX: &str = "windrow-";
 const OWNER: &str = "owner";
@@ -51,7 +53,7 @@ impl SpillDir {
         &self.path
     }
 
-    /// Bytes of segment files on disk.
+    /// Bytes on disk: segments and operators' files.
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -83,12 +85,10 @@ impl SpillDir {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// A disk manager with its own directory for the operators of one attempt, within what is left of the quota; the directory
-    /// goes when the manager and its last file are dropped.
-    pub(crate) fn disk_manager(&self) -> datafusion::error::Result<DiskManager> {
+    /// A disk manager for the operators of one attempt, whose files count against this quota and go with it.
+    pub(crate) fn disk_manager(self: &Arc<Self>) -> datafusion::error::Result<DiskManager> {
         DiskManagerBuilder::default()
-            .with_mode(DiskManagerMode::Directories(vec![self.path.clone()]))
-            .with_max_temp_directory_size(self.limit.saturating_sub(self.used()))
+            .with_temp_file_factory(Arc::new(OperatorFiles::new(Arc::clone(self))))
             .with_max_spill_merge_fan_in(MERGE_FAN_IN_MAX)
             .build()
     }

@@ -3,22 +3,27 @@
 use std::sync::Arc;
 
 use windrow_core::ids::SessionId;
-use windrow_core::{Error, Result};
-use windrow_planner::Names;
+use windrow_core::{Error, ErrorKind, Result};
+use windrow_executor::timer;
+use windrow_planner::{ClusterShape, Names, Planned, PlannerSession};
 
 use crate::coordinator::Coordinator;
-use crate::results::Statement;
+use crate::results::{self, Statement};
+
+/// What statements are planned for while no executor is connected: enough for those that need none.
+const SMALLEST: ClusterShape = ClusterShape { executors: 1, slots: 1 };
 
 /// Settings and catalog of one client. Cheap to share behind an `Arc`; statements may run side by side.
 #[derive(Debug)]
 pub struct CoordinatorSession {
     id: SessionId,
     coordinator: Arc<Coordinator>,
+    planner: PlannerSession,
 }
 
 impl CoordinatorSession {
-    pub(crate) fn new(id: SessionId, coordinator: Arc<Coordinator>) -> Self {
-        Self { id, coordinator }
+    pub(crate) fn new(id: SessionId, coordinator: Arc<Coordinator>, planner: PlannerSession) -> Self {
+        Self { id, coordinator, planner }
     }
 
     /// Its number.
@@ -37,8 +42,25 @@ impl CoordinatorSession {
     ///
     /// # Errors
     /// Those of planning; `Unavailable` if no executor is connected in time.
-    pub async fn execute(&self, _sql: &str) -> Result<Statement> {
-        Err(Error::unsupported("execute"))
+    pub async fn execute(&self, sql: &str) -> Result<Statement> {
+        let shape = *self.coordinator.shared().shape().borrow();
+        let mut planned = self.plan(sql, if shape.slots == 0 { SMALLEST } else { shape }).await?;
+        if shape.slots == 0 && matches!(planned, Planned::Job(_) | Planned::Analyze(_)) {
+            planned = self.plan(sql, self.shape().await?).await?;
+        }
+        match planned {
+            Planned::Rows { schema, batches } => Ok(Statement::ready(schema, batches)),
+            Planned::Job(job) => results::submit(&self.coordinator, job.graph, job.schema, sql, false).await,
+            Planned::Analyze(job) => results::submit_analyze(&self.coordinator, job, sql).await,
+        }
+    }
+
+    /// The schema of a statement's rows, without running it.
+    ///
+    /// # Errors
+    /// Those of planning.
+    pub async fn schema(&self, sql: &str) -> Result<arrow::datatypes::SchemaRef> {
+        self.planner.schema(sql).await
     }
 
     /// Names for completion.
@@ -46,15 +68,19 @@ impl CoordinatorSession {
     /// # Errors
     /// `Internal` if the catalog cannot be read.
     pub async fn names(&self) -> Result<Names> {
-        Err(Error::unsupported("names"))
+        self.planner.names().await
     }
 
     /// Sets one setting, as `SET key = 'value'` does.
     ///
     /// # Errors
-    /// `InvalidConfig` for an unknown key or a value that does not fit.
-    pub async fn set(&self, _key: &str, _value: &str) -> Result<()> {
-        Err(Error::unsupported("set"))
+    /// `InvalidConfig` for an unknown key or a value that does not fit, `InvalidQuery` for a key that is not a dotted name.
+    pub async fn set(&self, key: &str, value: &str) -> Result<()> {
+        if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
+            return Err(Error::new(ErrorKind::InvalidQuery, format!("'{key}' is not the name of a setting")));
+        }
+        let statement = format!("SET {key} = '{}'", value.replace('\'', "''"));
+        self.plan(&statement, SMALLEST).await.map(|_no_rows| ())
     }
 
     /// The folder that relative paths in queries are read from.
@@ -63,5 +89,24 @@ impl CoordinatorSession {
     /// As [`Self::set`].
     pub async fn set_directory(&self, directory: &str) -> Result<()> {
         self.set("windrow.query.directory", directory).await
+    }
+
+    async fn plan(&self, sql: &str, shape: ClusterShape) -> Result<Planned> {
+        self.planner.plan(sql, shape).await
+    }
+
+    /// The cluster's shape, once there is an executor.
+    async fn shape(&self) -> Result<ClusterShape> {
+        let mut shape = self.coordinator.shared().shape();
+        let patience = self.coordinator.scheduler_config().no_executor_deadline;
+        let first = timer::deadline(patience, shape.wait_for(|shape| shape.slots > 0)).await;
+        match first {
+            Some(Ok(shape)) => Ok(*shape),
+            Some(Err(_ended)) => Err(Error::new(ErrorKind::Unavailable, "the coordinator has shut down")),
+            None => {
+                Err(Error::new(ErrorKind::Unavailable, format!("no executor has been connected for {} s", patience.as_secs()))
+                    .with_help("start one with `windrow executor --scheduler HOST:PORT` and run the query again"))
+            }
+        }
     }
 }

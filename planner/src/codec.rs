@@ -9,6 +9,9 @@ mod decode;
 mod encode;
 mod round_trip;
 mod scalar_input;
+mod series;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wire;
 
 use std::sync::Arc;

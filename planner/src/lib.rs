@@ -19,6 +19,8 @@ mod sql;
 pub mod stage_input;
 mod stages;
 pub mod task_plan;
+#[cfg(test)]
+mod testing;
 
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};

@@ -12,6 +12,9 @@
 //!     scan b 2 partitions           keeps its partition 0
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::expressions::col;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream, StreamExt};
 use windrow_core::Failure;
@@ -113,6 +117,11 @@ async fn a_scalar_subquery_equals_plain_datafusion() {
 }
 
 #[tokio::test]
+async fn a_scalar_subquery_without_a_row_is_null() {
+    check("SELECT count(*) AS n FROM t WHERE v > (SELECT v FROM t WHERE v < 0)", 3, 1, 1 << 30).await;
+}
+
+#[tokio::test]
 async fn two_rows_of_a_scalar_subquery_are_the_users_error() {
     let (dir, _) = table().await;
     let job = planned(dir.path(), "SELECT count(*) FROM t WHERE v > (SELECT v FROM t)", 3).await;
@@ -149,20 +158,59 @@ async fn a_truncated_file_is_the_datas_error_and_names_the_file() {
     assert!(failed.message.contains("2.parquet"), "{failed}");
 }
 
-/// A transport whose streams never end, or panic.
-#[derive(Debug)]
+#[tokio::test]
+async fn an_unparsable_csv_value_is_the_datas_error_and_names_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = String::from("k,v\n");
+    // Beyond the rows that the types are inferred from.
+    (0..5000).for_each(|row| rows.push_str(&format!("{},{row}\n", row % 7)));
+    rows.push_str("1,not a number\n");
+    std::fs::create_dir(dir.path().join("t")).unwrap();
+    std::fs::write(dir.path().join("t/broken.csv"), rows).unwrap();
+    let create = format!(
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{}/t/' OPTIONS ('format.has_header' 'true')",
+        dir.path().display()
+    );
+    let config = QueryConfig { partitions: 3, small_input: bytesize(0), ..QueryConfig::default() };
+    let session = PlannerSession::new(config).unwrap();
+    let shape = ClusterShape { executors: 2, slots: 4 };
+    session.plan(&create, shape).await.unwrap();
+    let planned = session.plan("SELECT k, sum(v) FROM t GROUP BY k", shape).await.unwrap();
+    let Planned::Job(job) = planned else { panic!("not a job: {planned:?}") };
+    let failed = Cluster::start(2, 2, 1 << 30).run(&job.graph, 2).await.unwrap_err();
+    assert_eq!(failed.failure, Failure::Fatal { kind: ErrorKind::Data }, "{failed}");
+    assert!(failed.message.contains("broken.csv") && failed.message.contains("not a number"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_removed_is_not_found_and_named() {
+    let (dir, _) = table().await;
+    let job = planned(dir.path(), AGGREGATE, 3).await;
+    std::fs::remove_file(dir.path().join("t/1.parquet")).unwrap();
+    let failed = Cluster::start(2, 2, 1 << 30).run(&job.graph, 2).await.unwrap_err();
+    assert_eq!(failed.failure, Failure::Fatal { kind: ErrorKind::NotFound }, "{failed}");
+    assert!(failed.message.contains("1.parquet"), "{failed}");
+}
+
+/// A transport whose streams panic, or never end after some rows.
+#[derive(Debug, Default)]
 struct Stuck {
     panics: bool,
+    batches: i64,
 }
 
 impl ShuffleTransport<RecordBatch> for Stuck {
     fn fetch(&self, _request: FetchRequest) -> BoxStream<'static, Result<(u32, RecordBatch), Failed>> {
-        let panics = self.panics;
-        stream::once(async move {
+        let (panics, schema) = (self.panics, numbers());
+        let rows = stream::iter(0..self.batches).map(move |from| {
+            let column = arrow::array::Int64Array::from_iter_values((0..8192).map(|row| row * 1009 % 8191 + from));
+            Ok((0, RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(column)]).unwrap()))
+        });
+        let end = stream::once(async move {
             assert!(!panics, "on purpose");
             std::future::pending().await
-        })
-        .boxed()
+        });
+        rows.chain(end).boxed()
     }
 }
 
@@ -211,15 +259,18 @@ fn left_on_disk(cluster: &Cluster) -> usize {
 
 #[tokio::test]
 async fn cancelling_frees_slots_and_files_and_is_reported() {
-    let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck { panics: false }));
+    let transport = Stuck { batches: 100, ..Stuck::default() };
+    let mut cluster = Cluster::with_transport(1, 2, 2 << 20, Arc::new(transport));
     let id = launch_reader(&cluster);
-    eventually("the attempt has its directory", || left_on_disk(&cluster) == 1).await;
+    eventually("the sorts have spilled", || left_on_disk(&cluster) > 0).await;
+    assert!(cluster.executors[0].store().disk_bytes() > 0);
     assert_eq!(running(&cluster.executors[0]), [id]);
     cluster.executors[0].handle(Command::Cancel { attempt: id, why: CancelReason::Client });
     let Report::AttemptEnded { attempt, outcome, .. } = cluster.report().await else { panic!("another report") };
     assert_eq!((attempt, outcome), (id, Outcome::Failed(Failed::cancelled(CancelReason::Client))));
     assert_eq!(running(&cluster.executors[0]), []);
     eventually("its files are gone", || left_on_disk(&cluster) == 0).await;
+    assert_eq!(cluster.executors[0].store().disk_bytes(), 0);
     let parent = cluster.spill_parent().to_owned();
     cluster.executors[0].shutdown().await;
     assert_eq!(std::fs::read_dir(parent).unwrap().count(), 0, "the executor's directory is gone");
@@ -227,7 +278,7 @@ async fn cancelling_frees_slots_and_files_and_is_reported() {
 
 #[tokio::test]
 async fn a_panic_ends_its_attempt_and_not_the_executor() {
-    let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck { panics: true }));
+    let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck { panics: true, ..Stuck::default() }));
     for _ in 0..2 {
         let id = launch_reader(&cluster);
         let Report::AttemptEnded { attempt, outcome: Outcome::Failed(failed), .. } = cluster.report().await else {
@@ -240,7 +291,7 @@ async fn a_panic_ends_its_attempt_and_not_the_executor() {
 
 #[tokio::test]
 async fn a_fenced_executor_drops_its_work_and_its_outputs() {
-    let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck { panics: false }));
+    let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck::default()));
     let id = launch_reader(&cluster);
     cluster.executors[0].handle(Command::Fence { incarnation: Incarnation(INCARNATION.0 - 1) });
     assert_eq!(running(&cluster.executors[0]), [id], "a fence of another incarnation changes nothing");
@@ -254,7 +305,7 @@ async fn a_fenced_executor_drops_its_work_and_its_outputs() {
 
 #[tokio::test]
 async fn a_draining_executor_reports_when_it_is_empty() {
-    let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck { panics: false }));
+    let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck::default()));
     let id = launch_reader(&cluster);
     cluster.executors[0].handle(Command::Drain);
     let early = timer::deadline(Duration::from_millis(50), cluster.reports.recv()).await;

@@ -1,10 +1,11 @@
 //! The shuffle: how rows travel from a stage's partitions to the partitions that read them. `write.rs` divides and commits,
-//! `store.rs` keeps, `read.rs` opens inputs; `segment_file.rs` is the store's form on disk and `block.rs` the form of a batch
+//! `store.rs` keeps, `read.rs` opens inputs, `broadcast.rs` shares those that many read; `segment_file.rs` is the store's form on disk and `block.rs` the form of a batch
 //! outside memory, on disk and on the wire.
 
 pub mod block;
 pub mod store;
 
+pub(crate) mod broadcast;
 pub(crate) mod compact;
 pub(crate) mod read;
 pub(crate) mod segment_file;

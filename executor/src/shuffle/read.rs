@@ -21,6 +21,7 @@ use windrow_core::task::{InputGroup, InputVector, SegmentKey};
 use windrow_core::transport::{FetchRequest, ShuffleTransport};
 use windrow_planner::{InputPart, StageInputSource};
 
+use super::broadcast::Broadcasts;
 use super::store::ShuffleStore;
 use crate::classify::join;
 
@@ -48,6 +49,8 @@ pub(crate) struct ShuffleReader {
     pub(crate) transport: Arc<dyn ShuffleTransport<RecordBatch>>,
     /// Bytes that may wait of one stream.
     pub(crate) window: u64,
+    /// What this executor's attempts share of whole inputs; `None` if this attempt is the only reader of its stage.
+    pub(crate) broadcasts: Option<Arc<Broadcasts>>,
 }
 
 impl StageInputSource for ShuffleReader {
@@ -70,13 +73,36 @@ impl ShuffleReader {
             .ok_or_else(|| Failed::internal(format!("the plan reads input {input} of {}", self.inputs.len())))?;
         Ok(match part {
             InputPart::Segment(segment) => self.read_groups(vector.groups.iter().cloned(), segment),
-            InputPart::Producer(producer) => self.read_groups(narrowed(&vector.groups, producer), 0),
+            InputPart::Producer(producer) => self.read_producer(&vector.groups, producer),
         })
     }
 
+    fn read_producer(&self, groups: &[InputGroup], producer: u32) -> Batches {
+        let Some(group) = groups.iter().find(|group| group.partitions.binary_search(&producer).is_ok()) else {
+            return stream::empty().boxed();
+        };
+        let narrowed = InputGroup { partitions: vec![producer], ..group.clone() };
+        let Some(broadcasts) = self.broadcasts.as_ref().filter(|_| !self.holds(group)) else {
+            return self.read_groups(std::iter::once(narrowed), 0);
+        };
+        let (broadcasts, transport, window) = (Arc::clone(broadcasts), Arc::clone(&self.transport), self.window);
+        let group = group.clone();
+        let shared = async move {
+            Ok::<_, Failed>(match broadcasts.read(transport.as_ref(), &group, producer).await? {
+                Some(batches) => stream::iter(batches.into_iter().map(Ok)).boxed(),
+                None => remote(transport.as_ref(), vec![narrowed], 0, window),
+            })
+        };
+        stream::once(shared).try_flatten().boxed()
+    }
+
+    /// Whether this executor's own store holds the group.
+    fn holds(&self, group: &InputGroup) -> bool {
+        group.executor == self.executor && group.incarnation == self.incarnation
+    }
+
     fn read_groups(&self, groups: impl Iterator<Item = InputGroup>, segment: u32) -> Batches {
-        let (here, away): (Vec<_>, Vec<_>) =
-            groups.partition(|group| group.executor == self.executor && group.incarnation == self.incarnation);
+        let (here, away): (Vec<_>, Vec<_>) = groups.partition(|group| self.holds(group));
         let mut by_executor: BTreeMap<(ExecutorId, Incarnation), Vec<InputGroup>> = BTreeMap::new();
         for group in away {
             by_executor.entry((group.executor, group.incarnation)).or_default().push(group);
@@ -86,8 +112,7 @@ impl ShuffleReader {
             streams.push(local(Arc::clone(&self.store), FetchRequest { groups: here, segment }));
         }
         for groups in by_executor.into_values() {
-            let fetched = self.transport.fetch(FetchRequest { groups, segment });
-            streams.push(ahead(fetched.map_ok(|(_, batch)| batch).boxed(), self.window));
+            streams.push(remote(self.transport.as_ref(), groups, segment, self.window));
         }
         match streams.len() {
             1 => streams.pop().unwrap_or_else(|| stream::empty().boxed()),
@@ -96,11 +121,10 @@ impl ShuffleReader {
     }
 }
 
-/// The group that holds `producer`, with that partition only.
-fn narrowed(groups: &[InputGroup], producer: u32) -> impl Iterator<Item = InputGroup> {
-    let holds = |group: &&InputGroup| group.partitions.binary_search(&producer).is_ok();
-    let group = groups.iter().find(holds);
-    group.map(|group| InputGroup { partitions: vec![producer], ..group.clone() }).into_iter()
+/// Reads groups of one other executor.
+fn remote(transport: &dyn ShuffleTransport<RecordBatch>, groups: Vec<InputGroup>, segment: u32, window: u64) -> Batches {
+    let fetched = transport.fetch(FetchRequest { groups, segment });
+    ahead(fetched.map_ok(|(_, batch)| batch).boxed(), window)
 }
 
 /// Reads the store, segment after segment, without copying.
@@ -171,3 +195,6 @@ fn ahead(mut batches: Batches, window: u64) -> Batches {
     })
     .boxed()
 }
+
+#[cfg(test)]
+mod tests;

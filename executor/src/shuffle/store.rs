@@ -105,7 +105,7 @@ impl ShuffleStore {
         self.state.lock().memory_bytes as u64
     }
 
-    /// Bytes of segments on disk.
+    /// Bytes on disk: evicted segments and operators' files.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.spill.used()
@@ -127,13 +127,21 @@ impl ShuffleStore {
 
     /// Starts a new incarnation: nothing of an older one can be read any more.
     pub(crate) fn begin(&self, incarnation: Incarnation) {
-        let gone = {
-            let mut state = self.state.lock();
-            let gone = state.remove_range((AttemptId::default(), 0), None);
-            state.incarnation = incarnation;
-            gone
-        };
+        let gone = self.take_all(incarnation);
         self.discard(gone);
+    }
+
+    /// As [`Self::begin`] with no incarnation, and returns when all memory is free and all files are removed.
+    pub(crate) async fn clear(&self) {
+        let gone = self.take_all(Incarnation::default());
+        // It ends early only if the runtime does, and then what it was given is dropped all the same.
+        let _ = self.runtime.spawn_blocking(move || drop(gone)).await;
+    }
+
+    fn take_all(&self, incarnation: Incarnation) -> Vec<Output> {
+        let mut state = self.state.lock();
+        state.incarnation = incarnation;
+        state.remove_range((AttemptId::default(), 0), None)
     }
 
     /// Makes a partition's output readable.
@@ -162,6 +170,12 @@ impl ShuffleStore {
     pub(crate) fn release_attempt(&self, attempt: AttemptId) {
         let gone = self.state.lock().remove_range((attempt, 0), Some((attempt, u32::MAX)));
         self.discard(gone);
+    }
+
+    /// Deletes one partition's output, if it is there.
+    pub(crate) fn release_output(&self, key: OutputKey) {
+        let gone = self.state.lock().remove(&key);
+        self.discard(gone.into_iter().collect());
     }
 
     /// Deletes every output of a stage.
@@ -280,11 +294,13 @@ impl State {
             Some(end) => self.outputs.range(start..end).map(|(key, _)| *key).collect(),
             None => self.outputs.range(start..).map(|(key, _)| *key).collect(),
         };
-        let removed: Vec<Output> = keys.iter().filter_map(|key| self.outputs.remove(key)).collect();
-        for output in &removed {
-            self.forget(output);
-        }
-        removed
+        keys.iter().filter_map(|key| self.remove(key)).collect()
+    }
+
+    fn remove(&mut self, key: &OutputKey) -> Option<Output> {
+        let removed = self.outputs.remove(key)?;
+        self.forget(&removed);
+        Some(removed)
     }
 
     /// The coldest output that is in memory only and that nobody writes, noted as being written.

@@ -1,17 +1,60 @@
 //! The coordinator: `event = next().await; for action in step(event) { perform(action) }`, the only loop.
+//!
+//! ```text
+//! input.rs    what the loop is told                 fleet.rs    executors: names, incarnations, links, templates they have
+//! state.rs    an input becomes events               jobs.rs     jobs: graphs, what their clients see, metrics
+//! perform.rs  actions become commands and news      local.rs    executors in this process
+//! ```
+//!
+//! Everything the loop owns is behind one lock, which is held for one step at a time and never across an await, so that
+//! [`Coordinator::status`] can look at it.
+
+mod fleet;
+mod input;
+mod jobs;
+mod local;
+mod perform;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::{Executor, ExecutorOptions};
 use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use windrow_core::clock::SystemClock;
 use windrow_core::config::{QueryConfig, SchedulerConfig};
-use windrow_core::ids::JobId;
+use windrow_core::failure::CancelReason;
+use windrow_core::ids::{JobId, SessionId};
+use windrow_core::message::{Registration, Report};
 use windrow_core::stage::StageGraph;
-use windrow_core::{Error, Result};
+use windrow_core::{Error, ErrorKind, Result};
+use windrow_executor::{Executor, ExecutorOptions, timer};
+use windrow_planner::{ClusterShape, PlannerSession};
 
 use crate::results::Statement;
+use crate::routine::Routine;
 use crate::session::CoordinatorSession;
 use crate::status::ClusterStatus;
+use crate::transport::{ClusterTransport, InProcessTransport};
+
+pub(crate) use fleet::{Link, Member};
+pub(crate) use input::{Departure, Departures, Input};
+pub(crate) use jobs::{JobView, Submission, check, gone};
+use local::LocalExecutor;
+use state::State;
+
+/// Inputs that wait for the loop. Reporters wait beyond it, so that a burst of reports is bounded where it is made.
+const INPUTS_MAX: usize = 8192;
+
+/// Inputs that are performed before timers are looked at again.
+const BATCH: usize = 256;
+
+/// Bytes in flight of one stream of results from an executor: the executors' own default (`executor.fetch_window`).
+const RESULT_WINDOW: u64 = 8 << 20;
 
 /// What a coordinator is started with.
 #[derive(Debug, Clone, Default)]
@@ -24,50 +67,216 @@ pub struct CoordinatorOptions {
 
 /// The coordinator of one cluster, in any process.
 #[derive(Debug)]
-pub struct Coordinator {}
+pub struct Coordinator {
+    shared: Arc<Shared>,
+    options: CoordinatorOptions,
+    locals: Mutex<Vec<LocalExecutor>>,
+    next_job: AtomicU64,
+    next_session: AtomicU64,
+    turning: Mutex<Option<Routine>>,
+}
+
+/// What the loop shares with everybody who tells it something.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    inputs: mpsc::Sender<Input>,
+    departures: Arc<Departures>,
+    /// Somebody else than the loop has performed a step: timers may have changed.
+    stepped: Notify,
+    shape: watch::Receiver<ClusterShape>,
+    transport: Arc<ClusterTransport>,
+}
 
 impl Coordinator {
     /// Starts the loop on the current runtime.
     ///
     /// # Errors
     /// `InvalidConfig` if a setting does not fit.
-    pub fn start(_options: CoordinatorOptions) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self {}))
+    pub fn start(options: CoordinatorOptions) -> Result<Arc<Self>> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::internal("a coordinator was started outside of a runtime"));
+        }
+        let (inputs, queue) = mpsc::channel(INPUTS_MAX);
+        let local = InProcessTransport::new();
+        let (shape_sender, shape) = watch::channel(ClusterShape { executors: 0, slots: 0 });
+        let state = State::new(options.scheduler.clone(), Arc::new(SystemClock::new()), shape_sender, Arc::clone(&local));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            inputs,
+            departures: Arc::default(),
+            stepped: Notify::new(),
+            shape,
+            transport: Arc::new(ClusterTransport::new(local, RESULT_WINDOW)),
+        });
+        let turning = Routine::spawn("coordinator", "loop", turn(Arc::clone(&shared), queue));
+        Ok(Arc::new(Self {
+            shared,
+            options,
+            locals: Mutex::default(),
+            next_job: AtomicU64::new(1),
+            next_session: AtomicU64::new(1),
+            turning: Mutex::new(Some(turning)),
+        }))
     }
 
     /// Opens a session with `settings` over the coordinator's own, each as `(windrow.query.key, value)`.
     ///
     /// # Errors
     /// `InvalidConfig` for an unknown key or a value that does not fit.
-    pub async fn open_session(self: &Arc<Self>, _settings: &[(String, String)]) -> Result<Arc<CoordinatorSession>> {
-        Err(Error::unsupported("open_session"))
+    pub async fn open_session(self: &Arc<Self>, settings: &[(String, String)]) -> Result<Arc<CoordinatorSession>> {
+        let mut query = self.options.query.clone();
+        for (key, value) in settings {
+            query.set(key.strip_prefix("windrow.query.").unwrap_or(key), value)?;
+        }
+        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), PlannerSession::new(query)?)))
     }
 
-    /// Starts an executor in this process and joins it to the cluster.
+    /// Starts an executor in this process and joins it to the cluster, at once.
     ///
     /// # Errors
-    /// `InvalidConfig` if an option does not fit, `Unavailable` if its threads or its spill directory cannot be had.
-    pub fn add_local_executor(self: &Arc<Self>, _options: ExecutorOptions) -> Result<Arc<Executor>> {
-        Err(Error::unsupported("add_local_executor"))
+    /// `InvalidConfig` if an option does not fit, `ResourcesExhausted` if its threads or its directory cannot be had.
+    pub fn add_local_executor(self: &Arc<Self>, options: ExecutorOptions) -> Result<Arc<Executor>> {
+        let local = LocalExecutor::start(&self.shared, options)?;
+        let executor = Arc::clone(local.executor());
+        self.locals.lock().push(local);
+        Ok(executor)
     }
 
     /// The cluster at this moment.
     #[must_use]
     pub fn status(&self) -> ClusterStatus {
-        ClusterStatus::default()
+        self.shared.state.lock().status()
     }
 
-    /// Cancels a job. Nothing happens if it is unknown or over.
-    pub fn cancel(&self, _job: JobId) {}
+    /// Cancels a job. Nothing happens if it is unknown or over. Returns before its attempts have ended.
+    pub fn cancel(&self, job: JobId) {
+        self.shared.departures.push(Departure::Cancelled(job, CancelReason::Client));
+    }
 
-    /// Submits a hand-made graph, for benches and tests: no planning, `schema` is what its result stage writes.
+    /// Submits a hand-made graph, for benches and tests: no planning, `schema` is what its result stage writes. An invalid graph
+    /// and a full queue of jobs are errors of the statement's rows.
     ///
     /// # Errors
-    /// `Internal` if the graph is not valid, `ResourcesExhausted` if the queue of jobs is full.
-    pub async fn submit_graph(self: &Arc<Self>, _graph: StageGraph, _schema: SchemaRef) -> Result<Statement> {
-        Err(Error::unsupported("submit_graph"))
+    /// `Internal` if the graph is not valid, `Unavailable` if the coordinator has ended.
+    pub async fn submit_graph(self: &Arc<Self>, graph: StageGraph, schema: SchemaRef) -> Result<Statement> {
+        graph.validate()?;
+        crate::results::submit(self, graph, schema, "(a graph made by hand)", false).await
     }
 
-    /// Ends every job and the local executors, and tells the others to leave.
-    pub async fn shutdown(&self) {}
+    /// Ends every job and the local executors, tells the others to leave, and ends the loop.
+    pub async fn shutdown(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.shared.tell(Input::Shutdown { reply }).await.is_ok() {
+            // The loop answers or has ended; both is what was asked for.
+            let _ = timer::deadline(Duration::from_secs(5), done).await;
+        }
+        let locals = std::mem::take(&mut *self.locals.lock());
+        for local in locals {
+            local.shutdown().await;
+        }
+        drop(self.turning.lock().take());
+    }
+
+    /// Joins an executor that said who it is.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if it cannot be a member of this cluster: the sentence is for its log.
+    pub(crate) fn connect(&self, registration: Registration, link: Link) -> Result<Connection> {
+        self.shared.connect(registration, link)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn scheduler_config(&self) -> &SchedulerConfig {
+        &self.options.scheduler
+    }
+
+    pub(crate) fn new_job(&self) -> JobId {
+        JobId(self.next_job.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    /// Tells the loop something, waiting for its queue.
+    ///
+    /// # Errors
+    /// `Unavailable` if the coordinator has ended.
+    pub(crate) async fn tell(&self, input: Input) -> Result<()> {
+        self.inputs.send(input).await.map_err(|_ended| Error::new(ErrorKind::Unavailable, "the coordinator has shut down"))
+    }
+
+    pub(crate) fn connect(self: &Arc<Self>, registration: Registration, link: Link) -> Result<Connection> {
+        let member = self.state.lock().connect(registration, link)?;
+        self.stepped.notify_one();
+        Ok(Connection { member, shared: Arc::clone(self) })
+    }
+
+    pub(crate) fn transport(&self) -> &Arc<ClusterTransport> {
+        &self.transport
+    }
+
+    pub(crate) fn departures(&self) -> &Arc<Departures> {
+        &self.departures
+    }
+
+    pub(crate) fn shape(&self) -> watch::Receiver<ClusterShape> {
+        self.shape.clone()
+    }
+
+    /// The executors that are connected, for the planner's system table.
+    pub(crate) fn registrations(&self) -> Vec<Registration> {
+        self.state.lock().registrations()
+    }
+}
+
+/// An executor's way to the loop. Dropping it means that the connection is lost.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    member: Member,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    /// Hands on a report, waiting for the loop's queue. A report to a coordinator that has ended is for nobody.
+    pub(crate) async fn report(&self, report: Report) {
+        let _ = self.shared.tell(Input::Report { from: self.member, report }).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.departures.push(Departure::Lost(self.member));
+    }
+}
+
+/// The loop.
+async fn turn(shared: Arc<Shared>, mut inputs: mpsc::Receiver<Input>) {
+    loop {
+        let wait = shared.state.lock().wait();
+        tokio::select! {
+            input = inputs.recv() => {
+                let Some(mut input) = input else { return };
+                for _ in 0..BATCH {
+                    if shared.state.lock().hear(input).is_break() {
+                        return;
+                    }
+                    match inputs.try_recv() {
+                        Ok(next) => input = next,
+                        Err(_empty) => break,
+                    }
+                }
+            }
+            () = shared.departures.some() => {}
+            () = shared.stepped.notified() => {}
+            () = timer::sleep(wait) => {}
+        }
+        for departure in shared.departures.take() {
+            shared.state.lock().depart(departure);
+        }
+        shared.state.lock().pass_time();
+    }
 }

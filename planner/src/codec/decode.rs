@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::compute::{CastOptions, SortOptions};
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::Schema;
 use bytes::Bytes;
 use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::common::{ScalarValue, internal_datafusion_err, internal_err};
@@ -29,6 +29,7 @@ use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
 
 use crate::codec::encode::Refusing;
 use crate::codec::scalar_input::ScalarInputExpr;
+use crate::codec::series;
 use crate::codec::wire::{
     Across, Input, Lost, Node, OurExpr, OurNode, SortKey, Template, constraints_from_wire, decode_message, from_bytes,
     scalar_from_bytes, schema_from_bytes,
@@ -88,7 +89,7 @@ impl Decoder<'_> {
         let Some(node) = self.nodes.get(index) else { return internal_err!("a template without node {index}") };
         let proto: PhysicalPlanNode = decode_message(&node.proto)?;
         let plan = self.proto_to_execution_plan(&proto, context)?;
-        self.restore(plan, &node.lost, context.task_ctx())
+        self.restore(plan, &node.lost, context)
     }
 
     /// The child of this index. Taken, because one plan instance runs once.
@@ -122,11 +123,22 @@ impl Decoder<'_> {
     }
 
     /// Puts back what DataFusion's encoding lost.
-    fn restore(&self, plan: Arc<dyn ExecutionPlan>, lost: &Lost, context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
+    fn restore(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        lost: &Lost,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         match lost {
             Lost::Nothing => Ok(plan),
             Lost::Scan(scan) => {
-                Scan::put_together(scan, &plan, &self.additions.files, self.additions.check_files.then_some(context))
+                Scan::put_together(scan, &plan, &self.additions.files, self.additions.check_files.then_some(context.task_ctx()))
+            }
+            Lost::Series { projected_away, orderings } => {
+                let schema = plan.schema();
+                let orderings = orderings.iter().map(|ordering| self.ordering(ordering, &schema, context));
+                let orderings = orderings.collect::<Result<Vec<_>>>()?;
+                series::put_together(&plan, *projected_away, orderings.into_iter().flatten().collect())
             }
             Lost::NoPartitions if plan.is::<EmptyExec>() => Ok(Arc::new(EmptyExec::new(plan.schema()).with_partitions(0))),
             Lost::NoPartitions => Ok(Arc::new(PlaceholderRowExec::new(plan.schema()).with_partitions(0))),
@@ -151,13 +163,9 @@ impl Decoder<'_> {
     fn input(&self, input: Input, context: &PhysicalPlanDecodeContext<'_>) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = schema_from_bytes(&input.schema)?;
         let exprs = |exprs: &[Bytes]| exprs.iter().map(|expr| self.expr(expr, &schema, context)).collect::<Result<Vec<_>>>();
-        let key = |key: &SortKey| {
-            let options = SortOptions { descending: key.descending, nulls_first: key.nulls_first };
-            Ok(PhysicalSortExpr::new(self.expr(&key.expr, &schema, context)?, options))
-        };
         let mut equivalence = Equivalence { constraints: constraints_from_wire(input.constraints), ..Equivalence::default() };
         for ordering in &input.orderings {
-            equivalence.orderings.extend(LexOrdering::new(ordering.iter().map(key).collect::<Result<Vec<_>>>()?));
+            equivalence.orderings.extend(self.ordering(ordering, &schema, context)?);
         }
         for class in &input.classes {
             equivalence.classes.push(exprs(class)?);
@@ -183,31 +191,37 @@ impl Decoder<'_> {
         Ok(Arc::new(if (start, end) == (0, input.total) { leaf } else { leaf.narrowed(start..end)? }))
     }
 
+    fn ordering(
+        &self,
+        keys: &[SortKey],
+        schema: &Schema,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Option<LexOrdering>> {
+        let keys = keys.iter().map(|key| {
+            let options = SortOptions { descending: key.descending, nulls_first: key.nulls_first };
+            Ok(PhysicalSortExpr::new(self.expr(&key.expr, schema, context)?, options))
+        });
+        Ok(LexOrdering::new(keys.collect::<Result<Vec<_>>>()?))
+    }
+
     fn expr(&self, bytes: &[u8], schema: &Schema, context: &PhysicalPlanDecodeContext<'_>) -> Result<Arc<dyn PhysicalExpr>> {
         self.proto_to_physical_expr(&decode_message(bytes)?, schema, context)
     }
 
-    fn our_expr(
-        &self,
-        payload: &[u8],
-        inputs: &[PhysicalExprNode],
-        schema: &Schema,
-        context: &PhysicalPlanDecodeContext<'_>,
-    ) -> Result<Arc<dyn PhysicalExpr>> {
-        match from_bytes(payload)? {
-            OurExpr::Scalar { input, field } => {
-                let field = only_field(&field)?;
-                let Some((_, value)) = self.additions.scalars.iter().find(|(index, _)| *index == input) else {
-                    return Ok(Arc::new(ScalarInputExpr { input, field }));
-                };
-                Ok(Arc::new(Literal::new(value.cast_to(field.data_type())?)))
-            }
-            OurExpr::Cast { field, safe } => {
-                let [input] = inputs else { return internal_err!("a cast of {} expressions", inputs.len()) };
-                let input = self.proto_to_physical_expr(input, schema, context)?;
+    fn our_expr(&self, ours: OurExpr, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        let (OurExpr::Scalar { field, .. } | OurExpr::Cast { field, .. }) = &ours;
+        let schema = schema_from_bytes(field)?;
+        let [field] = schema.fields().iter().as_slice() else { return internal_err!("an expression of several fields") };
+        match (ours, children.pop()) {
+            (OurExpr::Cast { safe, .. }, Some(child)) => {
                 let options = CastOptions { safe, ..DEFAULT_CAST_OPTIONS };
-                Ok(Arc::new(CastExpr::new_with_target_field(input, only_field(&field)?, Some(options))))
+                Ok(Arc::new(CastExpr::new_with_target_field(child, Arc::clone(field), Some(options))))
             }
+            (OurExpr::Cast { .. }, None) => internal_err!("a cast of nothing"),
+            (OurExpr::Scalar { input, .. }, _) => match self.additions.scalars.iter().find(|(index, _)| *index == input) {
+                Some((_, value)) => Ok(Arc::new(Literal::new(value.cast_to(field.data_type())?))),
+                None => Ok(Arc::new(ScalarInputExpr { input, field: Arc::clone(field) })),
+            },
         }
     }
 }
@@ -233,7 +247,8 @@ impl PhysicalProtoConverterExtension for Decoder<'_> {
         context: &PhysicalPlanDecodeContext<'_>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
         if let Some(ExprType::Extension(node)) = &proto.expr_type {
-            return self.our_expr(&node.expr, &node.inputs, schema, context);
+            let children = node.inputs.iter().map(|child| self.proto_to_physical_expr(child, schema, context));
+            return self.our_expr(from_bytes(&node.expr)?, children.collect::<Result<_>>()?);
         }
         let parsed = parse_physical_expr_with_converter(proto, schema, context, self)?;
         let Some(id) = proto.expr_id else { return Ok(parsed) };
@@ -253,13 +268,6 @@ impl PhysicalProtoConverterExtension for Decoder<'_> {
 
     fn physical_expr_to_proto(&self, _: &Arc<dyn PhysicalExpr>, _: &dyn PhysicalExtensionCodec) -> Result<PhysicalExprNode> {
         internal_err!("a decoder does not encode")
-    }
-}
-
-fn only_field(schema: &[u8]) -> Result<FieldRef> {
-    match schema_from_bytes(schema)?.fields().iter().as_slice() {
-        [field] => Ok(Arc::clone(field)),
-        fields => internal_err!("an expression of {} fields", fields.len()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
+use datafusion::common::format::DEFAULT_CAST_OPTIONS;
 use datafusion::common::{DataFusionError, not_impl_err};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
@@ -13,9 +14,10 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::expressions::CastExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
-use datafusion::physical_expr::{AcrossPartitions, PhysicalExpr};
+use datafusion::physical_expr::{AcrossPartitions, LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
@@ -31,6 +33,7 @@ use datafusion_proto::protobuf::{self, PhysicalExprNode, PhysicalPlanNode};
 use prost::Message;
 
 use crate::codec::scalar_input::ScalarInputExpr;
+use crate::codec::series;
 use crate::codec::wire::{
     Across, Input, Lost, Node, OurExpr, OurNode, SortKey, constraints_to_wire, scalar_to_bytes, schema_to_bytes, to_bytes,
 };
@@ -140,7 +143,7 @@ impl<'a> Encoder<'a> {
             return Ok(Some(OurNode::Recursive { name, schema: schema_to_bytes(&plan.schema())?, is_distinct }));
         }
         if let Some(table) = plan.downcast_ref::<WorkTableExec>() {
-            return Ok(Some(work_table(table, scope)?));
+            return Ok(Some(self.codec.named(work_table(table, scope))?));
         }
         Ok(None)
     }
@@ -149,15 +152,26 @@ impl<'a> Encoder<'a> {
         let source = plan.downcast_ref::<DataSourceExec>();
         if let Some(config) = source.and_then(|source| source.data_source().downcast_ref::<FileScanConfig>()) {
             let number = u32::try_from(self.leaf.get()).unwrap_or(u32::MAX);
-            let (scan, files, bare) = match Scan::take_apart(config, number, place) {
-                Err(DataFusionError::NotImplemented(what)) => return self.codec.refuse(what),
-                other => other?,
-            };
+            let (scan, files, bare) = self.codec.named(Scan::take_apart(config, number, place))?;
             self.scans.borrow_mut().extend(files);
             let bare: Arc<dyn ExecutionPlan> = Arc::new(DataSourceExec::new(Arc::new(bare)));
             return Ok((self.encode_with_datafusion(&bare)?, Lost::Scan(Box::new(scan))));
         }
+        if let Some(series) = plan.downcast_ref::<LazyMemoryExec>() {
+            let (bare, orderings) = series::take_apart(series)?;
+            let orderings = orderings.iter().map(|ordering| self.ordering(ordering)).collect::<Result<_>>()?;
+            let lost = Lost::Series { projected_away: bare.is_some(), orderings };
+            return Ok((self.encode_with_datafusion(bare.as_ref().unwrap_or(plan))?, lost));
+        }
         Ok((self.encode_with_datafusion(plan)?, lost(plan)))
+    }
+
+    fn ordering(&self, ordering: &LexOrdering) -> Result<Vec<SortKey>> {
+        let keys = ordering.iter().map(|key| {
+            let (descending, nulls_first) = (key.options.descending, key.options.nulls_first);
+            Ok(SortKey { expr: self.expr(&key.expr)?, descending, nulls_first })
+        });
+        keys.collect()
     }
 
     fn encode_with_datafusion(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<PhysicalPlanNode> {
@@ -166,13 +180,7 @@ impl<'a> Encoder<'a> {
 
     fn input(&self, input: &StageInputExec) -> Result<Input> {
         let parts = input.equivalence();
-        let orderings = parts.orderings.iter().map(|ordering| {
-            let keys = ordering.iter().map(|key| {
-                let (descending, nulls_first) = (key.options.descending, key.options.nulls_first);
-                Ok(SortKey { expr: self.expr(&key.expr)?, descending, nulls_first })
-            });
-            keys.collect()
-        });
+        let orderings = parts.orderings.iter().map(|ordering| self.ordering(ordering));
         let constants = parts.constants.iter().map(|(expr, across)| {
             let across = match across {
                 AcrossPartitions::Heterogeneous => Across::Heterogeneous,
@@ -199,26 +207,29 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    fn scalar_input(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<PhysicalExprNode>> {
+    /// Our encoding of the expressions that DataFusion's own would lose or change.
+    fn our_expr(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<PhysicalExprNode>> {
+        if let Some(cast) = expr.downcast_ref::<CastExpr>().filter(|cast| cast.has_explicit_nullability()) {
+            if cast.cast_options().format_options != DEFAULT_CAST_OPTIONS.format_options {
+                return self.codec.refuse(format!("the format of {expr}"));
+            }
+            let field = schema_to_bytes(&Schema::new(vec![Arc::clone(cast.target_field())]))?;
+            return Ok(Some(self.extension_expr(&OurExpr::Cast { field, safe: cast.cast_options().safe }, expr)?));
+        }
         let input = match expr.downcast_ref::<ScalarInputExpr>() {
             Some(scalar) => Some(scalar.input),
             None => expr.downcast_ref::<ScalarSubqueryExpr>().and_then(|subquery| (self.scalar_inputs)(subquery)),
         };
         let Some(input) = input else { return Ok(None) };
-        let field = Schema::new(vec![expr.return_field(&Schema::empty())?]);
-        let payload = to_bytes(&OurExpr::Scalar { input, field: schema_to_bytes(&field)? })?;
-        let extension = protobuf::PhysicalExtensionExprNode { expr: payload, inputs: Vec::new() };
-        Ok(Some(PhysicalExprNode { expr_id: None, expr_type: Some(ExprType::Extension(extension)) }))
+        let field = schema_to_bytes(&Schema::new(vec![expr.return_field(&Schema::empty())?]))?;
+        Ok(Some(self.extension_expr(&OurExpr::Scalar { input, field }, expr)?))
     }
 
-    /// A cast that says more than a type: a union's inputs are cast so, and would be cast again if that got lost.
-    fn cast_to_field(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<PhysicalExprNode>> {
-        let Some(cast) = expr.downcast_ref::<CastExpr>().filter(|cast| cast.has_explicit_nullability()) else { return Ok(None) };
-        let field = schema_to_bytes(&Schema::new(vec![Arc::clone(cast.target_field())]))?;
-        let payload = to_bytes(&OurExpr::Cast { field, safe: cast.cast_options().safe })?;
-        let inputs = vec![self.physical_expr_to_proto(cast.expr(), &self.codec)?];
-        let extension = protobuf::PhysicalExtensionExprNode { expr: payload, inputs };
-        Ok(Some(PhysicalExprNode { expr_id: None, expr_type: Some(ExprType::Extension(extension)) }))
+    fn extension_expr(&self, ours: &OurExpr, expr: &Arc<dyn PhysicalExpr>) -> Result<PhysicalExprNode> {
+        let children = expr.children().into_iter();
+        let inputs = children.map(|child| self.physical_expr_to_proto(child, &self.codec)).collect::<Result<_>>()?;
+        let extension = protobuf::PhysicalExtensionExprNode { expr: to_bytes(ours)?, inputs };
+        Ok(PhysicalExprNode { expr_id: None, expr_type: Some(ExprType::Extension(extension)) })
     }
 }
 
@@ -244,10 +255,7 @@ impl PhysicalProtoConverterExtension for Encoder<'_> {
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<PhysicalExprNode> {
-        if let Some(node) = self.scalar_input(expr)? {
-            return Ok(node);
-        }
-        match self.cast_to_field(expr)? {
+        match self.our_expr(expr)? {
             Some(node) => Ok(node),
             None => serialize_physical_expr_with_converter(expr, codec, self),
         }
@@ -316,6 +324,14 @@ fn lost(plan: &Arc<dyn ExecutionPlan>) -> Lost {
 pub(crate) struct Refusing(Mutex<Option<String>>);
 
 impl Refusing {
+    /// Remembers what a `NotImplemented` of ours names.
+    fn named<T>(&self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(DataFusionError::NotImplemented(what)) => self.refuse(what),
+            other => other,
+        }
+    }
+
     fn refuse<T>(&self, what: String) -> Result<T> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.clone());
         not_impl_err!("{what}")

@@ -51,6 +51,8 @@ pub(crate) enum Lost {
     Limit(u64, Option<u64>),
     /// That there are no partitions at all.
     NoPartitions,
+    /// That a series shows no column, and its orders.
+    Series { projected_away: bool, orderings: Vec<Vec<SortKey>> },
 }
 
 /// The payload of an extension node of ours.
@@ -104,12 +106,13 @@ pub(crate) enum Known {
     Absent,
 }
 
-/// The payload of an extension expression of ours.
+/// The payload of an extension expression of ours. Fields are schemas of one field.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum OurExpr {
-    /// The value of a stage input, of the only field of this schema.
+    /// The value of a scalar input, of this type and nullability.
     Scalar { input: u32, field: Bytes },
-    /// A cast of the node's only input to the only field of this schema, whose nullability and metadata DataFusion's encoding drops.
+    /// A cast of the expression's input to this field. DataFusion encodes the type alone and forgets nullability and metadata, which
+    /// unions and recursive queries rely on.
     Cast { field: Bytes, safe: bool },
 }
 

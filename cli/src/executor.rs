@@ -1,0 +1,78 @@
+//! `windrow executor`: one executor that joins a scheduler, until that scheduler or somebody here asks for the end.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
+use windrow::Error;
+use windrow_core::config::{self, ExecutorConfig};
+use windrow_flight::{ExecutorOptions, NetworkExecutorOptions, run_executor};
+
+use crate::args::ExecutorArguments;
+use crate::end::End;
+use crate::interrupt::Interrupt;
+
+/// Runs `windrow executor`.
+pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
+    let mut interrupt = Interrupt::listen()?;
+    let config = config::load(None).map_err(End::starting)?.executor;
+    let orphaned = arguments.supervised.then(orphaned).transpose()?;
+    let over = async move {
+        let orphaned = async move {
+            match orphaned {
+                Some(end) => drop(end.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.asked() => {}
+            () = orphaned => {}
+        }
+    };
+    run_executor(options(arguments, config), over).await.map_err(End::connecting)
+}
+
+fn options(arguments: ExecutorArguments, config: ExecutorConfig) -> NetworkExecutorOptions {
+    let name = arguments.name.unwrap_or_else(|| format!("executor-{}", std::process::id()));
+    let temporary = || -> PathBuf { std::env::temp_dir().join(format!("windrow-{name}-{}", std::process::id())) };
+    let spill_dir = arguments.spill_dir.or(config.spill_dir).unwrap_or_else(temporary);
+    NetworkExecutorOptions {
+        scheduler: arguments.scheduler,
+        bind: arguments.bind,
+        advertise: arguments.advertise,
+        insecure: arguments.insecure,
+        executor: ExecutorOptions {
+            slots: arguments.slots.unwrap_or(config.slots),
+            memory_limit: arguments.memory_limit.unwrap_or(config.memory_limit.as_u64()),
+            spill_dir,
+            spill_limit: arguments.spill_limit.unwrap_or(config.spill_limit.as_u64()),
+            evict_from_percent: config.evict_from_percent,
+            fetch_window: config.fetch_window.as_u64(),
+            name,
+        },
+    }
+}
+
+/// Resolves when standard input ends. A supervisor keeps the other end open and writes nothing, so the end comes with its death,
+/// whatever killed it. A thread reads, because a blocked read must not hold up the runtime's end.
+fn orphaned() -> Result<oneshot::Receiver<()>, Error> {
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("supervision".to_owned())
+        .spawn(move || {
+            let mut buffer = [0_u8; 64];
+            let mut input = std::io::stdin().lock();
+            loop {
+                match input.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
+            }
+            // Nobody waits any more if the executor ended by itself.
+            let _unheard = ended.send(());
+        })
+        .map_err(|source| Error::internal("no thread to watch the supervisor").with_source(source))?;
+    Ok(end)
+}

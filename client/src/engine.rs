@@ -1,0 +1,116 @@
+//! A coordinator in this process with what it owns: executors here, a listener, supervised executor processes. Sessions hold it;
+//! the last one ends it. Next: `flight-server/src/coordinator/mod.rs`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use windrow_core::Result;
+use windrow_core::config::ExecutorConfig;
+use windrow_executor::machine;
+use windrow_flight::{
+    ClusterStatus, Coordinator, CoordinatorOptions, CoordinatorSession, ExecutorOptions, ServeOptions, Server, serve,
+};
+
+use crate::supervisor::Supervisor;
+
+/// The options of one of `together` executors that share this machine: what is 0 in `config` is the machine's, divided by them.
+pub(crate) fn shared_out(config: &ExecutorConfig, name: String, together: u32) -> ExecutorOptions {
+    let mut options = ExecutorOptions::new(name, config);
+    if options.slots == 0 {
+        options.slots = (machine::slots() / together.max(1)).max(1);
+    }
+    if options.memory_limit == 0 {
+        options.memory_limit = machine::memory_limit() / u64::from(together.max(1));
+    }
+    options
+}
+
+/// What ends with the engine, besides its coordinator.
+#[derive(Debug, Default)]
+struct Owned {
+    server: Option<Server>,
+    supervisors: Vec<Arc<Supervisor>>,
+}
+
+/// A cluster of which at least the coordinator is here.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    coordinator: Arc<Coordinator>,
+    /// `None` once it was shut down.
+    owned: Mutex<Option<Owned>>,
+    runtime: Handle,
+}
+
+impl Engine {
+    /// Starts a coordinator without executors on the current runtime.
+    pub(crate) fn start(options: CoordinatorOptions) -> Result<Arc<Self>> {
+        let coordinator = Coordinator::start(options)?;
+        Ok(Arc::new(Self { coordinator, owned: Mutex::new(Some(Owned::default())), runtime: Handle::current() }))
+    }
+
+    /// Starts an executor in this process.
+    pub(crate) fn add_executor(&self, options: ExecutorOptions) -> Result<()> {
+        self.coordinator.add_local_executor(options).map(drop)
+    }
+
+    /// Opens the listener and says where.
+    pub(crate) async fn serve(&self, options: ServeOptions) -> Result<SocketAddr> {
+        let server = serve(Arc::clone(&self.coordinator), options).await?;
+        let address = server.address();
+        if let Some(owned) = self.owned.lock().as_mut() {
+            owned.server = Some(server);
+        }
+        Ok(address)
+    }
+
+    /// Hands over a supervised executor process.
+    pub(crate) fn add_supervisor(&self, supervisor: Arc<Supervisor>) {
+        if let Some(owned) = self.owned.lock().as_mut() {
+            owned.supervisors.push(supervisor);
+        }
+    }
+
+    pub(crate) async fn open_session(&self) -> Result<Arc<CoordinatorSession>> {
+        self.coordinator.open_session(&[]).await
+    }
+
+    pub(crate) fn status(&self) -> ClusterStatus {
+        self.coordinator.status()
+    }
+
+    /// Ends everything and waits for it. Harmless when done before.
+    pub(crate) async fn shutdown(&self) {
+        if let Some(ending) = self.ending() {
+            ending.await;
+        }
+    }
+
+    /// Ends everything without waiting. Where the runtime is gone, so are its routines, and child processes end because their
+    /// standard input closes.
+    pub(crate) fn end_unattended(&self) {
+        if let Some(ending) = self.ending() {
+            self.runtime.spawn(ending);
+        }
+    }
+
+    /// Supervisors first, so that no executor that is told to leave is started again; the listener last, so that executors hear it.
+    fn ending(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let owned = self.owned.lock().take()?;
+        let coordinator = Arc::clone(&self.coordinator);
+        Some(async move {
+            futures::future::join_all(owned.supervisors.iter().map(|supervisor| supervisor.stop())).await;
+            coordinator.shutdown().await;
+            if let Some(server) = owned.server {
+                server.shutdown().await;
+            }
+        })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end_unattended();
+    }
+}

@@ -1,0 +1,255 @@
+//! A cluster on this machine: a coordinator and a listener here, executors here or as supervised processes. Next:
+//! `supervisor.rs`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use windrow_core::clock::SystemClock;
+use windrow_core::config::Config;
+use windrow_core::{Error, ErrorKind, Result, rand};
+use windrow_executor::timer;
+use windrow_flight::{ClusterStatus, CoordinatorOptions, ExecutorOptions, ExecutorState, ServeOptions};
+
+use crate::engine::{Engine, shared_out};
+use crate::session::Session;
+use crate::supervisor::{ExecutorProcess, Supervisor};
+
+/// How long executors may take to register: a cold start from a slow disk.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at who has registered.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What a [`LocalCluster`] is made of; see [`LocalCluster::builder`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct LocalClusterBuilder {
+    executors: u32,
+    port: u16,
+    program: Option<PathBuf>,
+    config: Config,
+}
+
+impl LocalClusterBuilder {
+    /// How many executors; 1 if not said.
+    pub fn executors(mut self, executors: u32) -> Self {
+        self.executors = executors;
+        self
+    }
+
+    /// Partitions that each executor computes at a time; 0, the default, divides the cores of the machine.
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.config.executor.slots = slots;
+        self
+    }
+
+    /// Bytes of each executor's memory pool; 0, the default, divides three quarters of the machine's memory.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.config.executor.memory_limit = ByteSize::b(bytes);
+        self
+    }
+
+    /// The loopback port that clients and executors connect to; 0, the default, takes a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// The folder in which executors make theirs for spilled data.
+    pub fn spill_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.config.executor.spill_dir = Some(folder.into());
+        self
+    }
+
+    /// All settings at once; what was said before is replaced. Executor processes read settings that are no flags of theirs from
+    /// the environment and the configuration file, as this process did.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Runs each executor as a supervised process of `program`, the path of the `windrow` program.
+    pub fn processes(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// Runs the executors in this process, as is the default.
+    pub fn in_process(mut self) -> Self {
+        self.program = None;
+        self
+    }
+
+    /// Starts the cluster; returns when every executor is registered.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for counts that do not fit or a port that is taken, `NotFound` for a program that is not there,
+    /// `Unavailable` with the end of an executor's log if it does not register in time.
+    pub async fn start(self) -> Result<LocalCluster> {
+        if self.executors == 0 {
+            return Err(Error::new(ErrorKind::InvalidConfig, "executors = 0: a cluster needs at least one"));
+        }
+        let Config { scheduler, query, .. } = self.config.clone();
+        let engine = Engine::start(CoordinatorOptions { scheduler, query })?;
+        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = engine.serve(ServeOptions { bind, insecure: false }).await?;
+        let mut cluster = LocalCluster { engine, address, supervisors: Vec::new(), executors: self.executors };
+        let started = match self.add_executors(&mut cluster) {
+            Ok(()) => cluster.wait_until_registered().await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                cluster.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn add_executors(&self, cluster: &mut LocalCluster) -> Result<()> {
+        let clock = SystemClock::shared();
+        for index in 0..self.executors {
+            let options = shared_out(&self.config.executor, format!("executor-{index}"), self.executors);
+            match &self.program {
+                None => cluster.engine.add_executor(options)?,
+                Some(program) => {
+                    let process = process(program.clone(), cluster.address, options);
+                    let supervisor = Arc::new(Supervisor::start(process, Arc::clone(&clock))?);
+                    cluster.engine.add_supervisor(Arc::clone(&supervisor));
+                    cluster.supervisors.push(supervisor);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn process(program: PathBuf, scheduler: SocketAddr, options: ExecutorOptions) -> ExecutorProcess {
+    let ExecutorOptions { name, slots, memory_limit, spill_dir, .. } = options;
+    let base = if spill_dir.as_os_str().is_empty() { std::env::temp_dir() } else { spill_dir };
+    let spill_dir = base.join(format!("windrow-{name}-{:016x}", rand::unique()));
+    ExecutorProcess { program, scheduler: scheduler.to_string(), name, slots, memory_limit, spill_dir }
+}
+
+/// A cluster on this machine. Dropping it ends it; [`Self::shutdown`] also waits for the end.
+#[derive(Debug)]
+pub struct LocalCluster {
+    engine: Arc<Engine>,
+    address: SocketAddr,
+    /// Empty if the executors live in this process.
+    supervisors: Vec<Arc<Supervisor>>,
+    executors: u32,
+}
+
+impl LocalCluster {
+    /// A cluster of one executor in this process, unless told otherwise.
+    pub fn builder() -> LocalClusterBuilder {
+        LocalClusterBuilder { executors: 1, port: 0, program: None, config: Config::default() }
+    }
+
+    /// Where clients connect, `grpc://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("grpc://{}", self.address)
+    }
+
+    /// A session that reaches the coordinator without the network. It ends with the cluster.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if the cluster's settings do not fit.
+    pub async fn session(&self) -> Result<Session> {
+        Session::local(Arc::clone(&self.engine)).await
+    }
+
+    /// Kills executor number `index` as `kill -9` does and returns once it is dead; its supervisor starts it again.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such executor, `Unsupported` if it lives in this process.
+    pub async fn kill(&self, index: usize) -> Result<()> {
+        match self.supervisors.get(index) {
+            Some(supervisor) => {
+                supervisor.kill().await;
+                Ok(())
+            }
+            None if index < self.executors as usize => {
+                Err(Error::unsupported(format!("executor {index} lives in this process and cannot be killed alone")))
+            }
+            None => {
+                Err(Error::new(ErrorKind::NotFound, format!("no executor {index}: there are {}, counted from 0", self.executors)))
+            }
+        }
+    }
+
+    /// The process of each executor; `None` while one is down, or if it lives in this process.
+    #[must_use]
+    pub fn pids(&self) -> Vec<Option<u32>> {
+        (0..self.executors as usize).map(|index| self.supervisors.get(index)?.seen().pid).collect()
+    }
+
+    /// The cluster's executors, jobs and counters at this moment.
+    #[must_use]
+    pub fn status(&self) -> ClusterStatus {
+        self.engine.status()
+    }
+
+    /// Why executors of this cluster ended so far, as `(executor's name, cause)`, oldest first of each executor.
+    #[must_use]
+    pub fn deaths(&self) -> Vec<(String, String)> {
+        let deaths_of = |supervisor: &Arc<Supervisor>| {
+            let name = supervisor.name().to_owned();
+            supervisor.seen().deaths.into_iter().map(move |cause| (name.clone(), cause))
+        };
+        self.supervisors.iter().flat_map(deaths_of).collect()
+    }
+
+    /// Ends every session, job and executor, and waits until they are gone.
+    pub async fn shutdown(self) {
+        self.engine.shutdown().await;
+    }
+
+    async fn wait_until_registered(&self) -> Result<()> {
+        let all_registered = async {
+            while self.registered() < self.executors as usize {
+                self.check_supervisors()?;
+                timer::sleep(LOOK_EVERY).await;
+            }
+            Ok(())
+        };
+        timer::deadline(START_LIMIT, all_registered).await.unwrap_or_else(|| Err(self.late()))
+    }
+
+    fn registered(&self) -> usize {
+        self.engine.status().executors.iter().filter(|executor| executor.state == ExecutorState::Alive).count()
+    }
+
+    /// An executor that its supervisor gave up will not register.
+    fn check_supervisors(&self) -> Result<()> {
+        let stopped = self.supervisors.iter().find_map(|supervisor| Some((supervisor, supervisor.seen().stopped?)));
+        let Some((supervisor, cause)) = stopped else { return Ok(()) };
+        Err(Error::new(ErrorKind::Unavailable, format!("{} did not start: {cause}{}", supervisor.name(), log_of(supervisor))))
+    }
+
+    fn late(&self) -> Error {
+        let registered = self.registered();
+        let logs: String = self.supervisors.iter().map(|supervisor| log_of(supervisor)).collect();
+        let message = format!("{registered} of {} executors registered within {} s{logs}", self.executors, START_LIMIT.as_secs());
+        Error::new(ErrorKind::Unavailable, message)
+    }
+}
+
+impl Drop for LocalCluster {
+    /// Sessions that are still held do not keep it alive.
+    fn drop(&mut self) {
+        self.engine.end_unattended();
+    }
+}
+
+/// The end of an executor's log, for an error message.
+fn log_of(supervisor: &Supervisor) -> String {
+    let log = supervisor.seen().log;
+    let name = supervisor.name();
+    if log.is_empty() { String::new() } else { format!("\nthe end of the log of {name}:\n  {}", Vec::from(log).join("\n  ")) }
+}

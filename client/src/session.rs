@@ -1,0 +1,129 @@
+//! First arrow: a text arrives and becomes a running query. Next: `query.rs`, and `flight-server/src/session.rs` behind it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use windrow_core::{Error, ErrorKind, Result};
+use windrow_flight::{ClusterStatus, CoordinatorSession};
+use windrow_planner::Names;
+
+use crate::engine::Engine;
+use crate::files::{self, Look, quote};
+use crate::query::Query;
+use crate::remote::RemoteSession;
+
+/// One client's settings and catalog. Cheap to clone; clones share both, and queries of one session may run side by side.
+#[derive(Debug, Clone)]
+pub struct Session {
+    at: At,
+}
+
+/// Where the coordinator is.
+#[derive(Debug, Clone)]
+enum At {
+    Here { session: Arc<CoordinatorSession>, engine: Arc<Engine> },
+    Elsewhere(Arc<RemoteSession>),
+}
+
+impl Session {
+    /// Opens a session of an engine in this process, and shares its life.
+    pub(crate) async fn local(engine: Arc<Engine>) -> Result<Self> {
+        let session = engine.open_session().await?;
+        Ok(Self { at: At::Here { session, engine } })
+    }
+
+    pub(crate) fn remote(session: RemoteSession) -> Self {
+        Self { at: At::Elsewhere(Arc::new(session)) }
+    }
+
+    /// Starts exactly one statement; a `;` at its end is allowed. Returns once it is planned, before its rows are there.
+    ///
+    /// # Errors
+    /// `InvalidQuery` with a position and a suggestion, `NotFound`, `Unsupported`, `Data`, `Unavailable`.
+    pub async fn sql(&self, text: &str) -> Result<Query> {
+        match &self.at {
+            At::Here { session, engine } => Ok(Query::local(session.execute(text).await?, Arc::clone(engine))),
+            At::Elsewhere(session) => session.execute(text).await.map(Query::remote),
+        }
+    }
+
+    /// Names for completion: tables with their columns, functions, settings.
+    ///
+    /// # Errors
+    /// `Unavailable` if the scheduler does not answer.
+    pub async fn names(&self) -> Result<Names> {
+        match &self.at {
+            At::Here { session, .. } => session.names().await,
+            At::Elsewhere(session) => session.names().await,
+        }
+    }
+
+    /// The cluster's executors, jobs and counters at this moment.
+    ///
+    /// # Errors
+    /// `Unavailable` if the scheduler does not answer.
+    pub async fn status(&self) -> Result<ClusterStatus> {
+        match &self.at {
+            At::Here { engine, .. } => Ok(engine.status()),
+            At::Elsewhere(session) => session.status().await,
+        }
+    }
+
+    /// Makes the file or folder at `path` a table of this session; a table of that name is replaced. A relative path begins at
+    /// this process's working directory.
+    ///
+    /// # Errors
+    /// `NotFound` with the nearest name, `Unsupported` for an extension that is none of ours, and those of [`Self::sql`].
+    pub async fn add_file(&self, table: &str, path: &str) -> Result<()> {
+        let look = match &self.at {
+            At::Elsewhere(session) if !session.is_on_this_machine() => Look::Elsewhere,
+            At::Elsewhere(_) | At::Here { .. } => Look::Here,
+        };
+        let text = files::create_table(table, path, &working_directory()?, look)?;
+        self.sql(&text).await?.collect().await.map(drop)
+    }
+
+    /// Sets one setting of this session by its full name, such as `windrow.query.partitions`.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for an unknown name, with the nearest one, or a value that does not fit.
+    pub async fn set(&self, name: &str, value: &str) -> Result<()> {
+        match &self.at {
+            At::Here { session, .. } => session.set(name, value).await,
+            At::Elsewhere(_) => self.sql(&format!("SET {name} = {}", quote(value, '\''))).await?.collect().await.map(drop),
+        }
+    }
+
+    /// The scheduler's url; `None` if the engine runs in this process.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        match &self.at {
+            At::Here { .. } => None,
+            At::Elsewhere(session) => Some(session.url()),
+        }
+    }
+
+    /// Ends the session and waits until what it alone owns is gone: with the last session of an engine in this process, its
+    /// executors and their spill folders. Dropping does the same without waiting.
+    pub async fn close(self) {
+        match self.at {
+            At::Here { session, engine } => {
+                drop(session);
+                if let Some(engine) = Arc::into_inner(engine) {
+                    engine.shutdown().await;
+                }
+            }
+            At::Elsewhere(session) => {
+                if let Some(session) = Arc::into_inner(session) {
+                    session.close().await;
+                }
+            }
+        }
+    }
+}
+
+/// Where relative paths begin.
+pub(crate) fn working_directory() -> Result<PathBuf> {
+    std::env::current_dir()
+        .map_err(|source| Error::new(ErrorKind::NotFound, format!("the working directory is gone: {source}")).with_source(source))
+}

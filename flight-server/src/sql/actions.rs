@@ -1,0 +1,133 @@
+//! Our own actions, beside those of Flight SQL: what a client of ours needs that the protocol has no word for. Bodies and results
+//! are postcard, because both ends are of one build. Next: `metadata.rs`.
+
+use std::time::Duration;
+
+use arrow_flight::{Action, ActionType};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use serde::Serialize;
+use tonic::{Request, Status};
+use windrow_core::Result;
+use windrow_core::message::{decode, encode};
+use windrow_executor::timer;
+use windrow_planner::Names;
+
+use super::{SqlService, handles, sessions};
+use crate::status::JobProgress;
+use crate::wire::to_status;
+
+pub use super::sessions::SESSION_HEADER;
+
+/// Opens a session. Body: settings as `Vec<(String, String)>`, or empty. Result: `u64`, for the header [`SESSION_HEADER`] in
+/// hexadecimal.
+pub const OPEN_SESSION: &str = "windrow.open_session";
+
+/// Closes the session that the header names. Result: `bool`, whether it was open.
+pub const CLOSE_SESSION: &str = "windrow.close_session";
+
+/// Names for completion. Result: [`names_from`] reads it.
+pub const NAMES: &str = "windrow.names";
+
+/// The state of the cluster. Result: [`ClusterStatus`](crate::ClusterStatus).
+pub const STATUS: &str = "windrow.status";
+
+/// Ends a job. Body: the handle of a statement's ticket. Result: `bool`, whether it was there.
+pub const CANCEL: &str = "windrow.cancel";
+
+/// How far a job is. Body: the handle of a statement's ticket. Results: a [`JobProgress`] at once and after each change, until the
+/// job is over or its rows were read.
+pub const PROGRESS: &str = "windrow.progress";
+
+/// Between two results of [`PROGRESS`].
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+type Results = BoxStream<'static, Result<arrow_flight::Result, Status>>;
+
+/// The names in the result of [`NAMES`].
+///
+/// # Errors
+/// `Data` if the bytes are of another version.
+pub fn names_from(bytes: &[u8]) -> Result<Names> {
+    let (tables, functions, settings) = decode(bytes)?;
+    Ok(Names { tables, functions, settings })
+}
+
+/// The handle in a ticket of a statement, for [`CANCEL`] and [`PROGRESS`]; `None` if the ticket is something else.
+#[must_use]
+pub fn ticket_handle(ticket: &[u8]) -> Option<Bytes> {
+    use arrow_flight::sql::{Any, TicketStatementQuery};
+    use prost::Message;
+    let any = Any::decode(ticket).ok()?;
+    any.unpack::<TicketStatementQuery>().ok().flatten().map(|ticket| ticket.statement_handle)
+}
+
+/// The types of our actions, for clients that list them.
+pub(super) fn types() -> Vec<ActionType> {
+    let named = [
+        (OPEN_SESSION, "opens a session with settings of its own"),
+        (CLOSE_SESSION, "closes the session of the request"),
+        (NAMES, "names of tables, columns, functions and settings"),
+        (STATUS, "executors, jobs and counters"),
+        (CANCEL, "ends the job of a statement"),
+        (PROGRESS, "how far the job of a statement is, until it is over"),
+    ];
+    named.into_iter().map(|(name, what)| ActionType { r#type: name.to_owned(), description: what.to_owned() }).collect()
+}
+
+impl SqlService {
+    /// Performs one of our actions.
+    pub(super) async fn act(&self, request: Request<Action>) -> Result<Results, Status> {
+        let headers = request.metadata();
+        let Action { r#type: name, body } = request.get_ref();
+        let fail = |error: windrow_core::Error| to_status(&error);
+        match name.as_str() {
+            OPEN_SESSION => {
+                let settings: Vec<(String, String)> = if body.is_empty() { vec![] } else { decode(body).map_err(fail)? };
+                one(&self.sessions.open(&settings).await.map_err(fail)?)
+            }
+            CLOSE_SESSION => {
+                let name = sessions::name(headers).map_err(fail)?;
+                one(&name.is_some_and(|name| self.sessions.close(name)))
+            }
+            NAMES => {
+                let session = self.sessions.of(headers).map_err(fail)?;
+                let Names { tables, functions, settings } = session.names().await.map_err(fail)?;
+                one(&(tables, functions, settings))
+            }
+            STATUS => one(&self.coordinator.status()),
+            CANCEL => one(&self.handles.cancel(handles::parse(body).map_err(fail)?)),
+            PROGRESS => {
+                let progress = self.handles.progress(handles::parse(body).map_err(fail)?).map_err(fail)?;
+                Ok(follow(progress))
+            }
+            other => Err(Status::unimplemented(format!("no action named '{other}'"))),
+        }
+    }
+}
+
+fn one<T: Serialize>(value: &T) -> Result<Results, Status> {
+    let result = result(value)?;
+    Ok(stream::iter([Ok(result)]).boxed())
+}
+
+fn result<T: Serialize>(value: &T) -> Result<arrow_flight::Result, Status> {
+    encode(value).map(|body| arrow_flight::Result { body }).map_err(|error| to_status(&error))
+}
+
+/// Every state of a job from now on, at most one each [`PROGRESS_EVERY`].
+fn follow(progress: tokio::sync::watch::Receiver<JobProgress>) -> Results {
+    stream::unfold((progress, None), |(mut progress, last): (_, Option<JobProgress>)| async move {
+        if let Some(last) = last {
+            if last.state.is_over() {
+                return None;
+            }
+            timer::sleep(PROGRESS_EVERY).await;
+            progress.changed().await.ok()?;
+        }
+        let now = *progress.borrow_and_update();
+        Some((result(&now), (progress, Some(now))))
+    })
+    .boxed()
+}

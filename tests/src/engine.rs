@@ -1,0 +1,37 @@
+//! Windrow under test: a cluster in this process, and sessions whose every query is cut into stages.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use windrow::{LocalCluster, Result, Session};
+
+/// Memory of each executor: far more than the small data of these suites needs.
+pub const MEMORY: u64 = 1 << 30;
+
+/// `executors` executors of one slot in this process, so that every stage of more partitions needs several waves.
+pub async fn cluster(executors: u32) -> LocalCluster {
+    LocalCluster::builder().executors(executors).slots(1).memory_limit(MEMORY).in_process().start().await.unwrap()
+}
+
+/// A session of `cluster` that cuts every query, however small its input, into stages of `partitions` partitions.
+pub async fn session(cluster: &LocalCluster, partitions: u32) -> Session {
+    let session = cluster.session().await.unwrap();
+    cut(&session, partitions).await;
+    session
+}
+
+/// Makes `session` cut every query into stages of `partitions` partitions.
+pub async fn cut(session: &Session, partitions: u32) {
+    for setting in [format!("partitions = {partitions}"), "small_input = '0B'".to_owned()] {
+        run(session, &format!("SET windrow.query.{setting}")).await.unwrap();
+    }
+}
+
+/// The schema and rows of one statement.
+///
+/// # Errors
+/// The engine's own.
+pub async fn run(session: &Session, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let query = session.sql(sql).await?;
+    let schema = query.schema();
+    Ok((schema, query.collect().await?))
+}

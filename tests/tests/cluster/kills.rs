@@ -1,0 +1,154 @@
+//! `kill -9` in the middle of a query: the result is the same, and only what was lost runs again.
+
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use windrow::{LocalCluster, Progress, Query, Session};
+use windrow_tests::rows::Answer;
+use windrow_tests::wait;
+
+use crate::answers::{self, data};
+use crate::program::{self, LIMIT, Process};
+
+const PARTITIONS: u32 = 9;
+
+/// What one query with one kill came to.
+struct Run {
+    at_kill: Progress,
+    end: Progress,
+}
+
+async fn wait_for(query: &Query, committed: u32) -> Progress {
+    wait::until("progress", LIMIT, async || {
+        let progress = query.progress();
+        (progress.tasks_done >= committed || progress.state.is_over()).then_some(progress)
+    })
+    .await
+}
+
+async fn all(query: &mut Query) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    while let Some(batch) = query.next_batch().await.unwrap() {
+        batches.push(batch);
+    }
+    batches
+}
+
+/// Waits until every executor is there, which the supervisor sees to after a kill.
+async fn complete(cluster: &LocalCluster) {
+    wait::until("all executors", LIMIT, async || {
+        let alive = cluster.status().executors.iter().filter(|e| e.state == windrow::ExecutorState::Alive).count();
+        (alive == 3 && cluster.pids().iter().all(Option::is_some)).then_some(())
+    })
+    .await;
+}
+
+/// Runs query `number` and kills executor `victim` once `committed` partitions are done; the answer must be the oracle's.
+async fn run(cluster: &LocalCluster, session: &Session, number: usize, committed: u32, victim: usize) -> Run {
+    let data = data().await;
+    complete(cluster).await;
+    let mut query = session.sql(data.sql(number)).await.unwrap();
+    let at_kill = wait_for(&query, committed).await;
+    cluster.kill(victim).await.unwrap();
+    let schema = query.schema();
+    let batches = all(&mut query).await;
+    let end = query.progress();
+    if let Some(difference) = data.difference(number, &Answer::new(&schema, &batches)) {
+        panic!("q{number:02} with executor {victim} killed after {committed} partitions: {difference}");
+    }
+    Run { at_kill, end }
+}
+
+async fn kill_in_every_stage(number: usize) {
+    let data = data().await;
+    let cluster = answers::processes(3).await;
+    let session = cluster.session().await.unwrap();
+    answers::prepare(&session, &data.folder, PARTITIONS).await;
+    let mut quiet = session.sql(data.sql(number)).await.unwrap();
+    all(&mut quiet).await;
+    let total = quiet.progress().tasks_total;
+    assert!(total > 2 * PARTITIONS, "{total} partitions are too few to be killed in between");
+    let mut fired = 0;
+    let mut reran = 0;
+    for (index, committed) in (0..total).step_by(usize::try_from(total / 7).unwrap()).enumerate() {
+        let run = run(&cluster, &session, number, committed, index % 3).await;
+        fired += u32::from(!run.at_kill.state.is_over());
+        reran += run.end.reruns;
+        // What runs again was done before, and is not everything: two of three executors kept theirs.
+        assert!(run.end.reruns < u64::from(total), "q{number:02} at {committed}: all {total} partitions ran again");
+        assert_eq!(run.end.tasks_done, total, "q{number:02} at {committed}");
+    }
+    assert!(fired >= 4, "only {fired} kills met a running query");
+    assert!(reran > 0, "no kill of q{number:02} lost an output, so this proves nothing");
+    println!("faults fired: {fired}, partitions run again: {reran}");
+    drop(session);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_executor_changes_nothing_in_a_join_of_six_tables() {
+    kill_in_every_stage(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_executor_changes_nothing_in_nested_aggregates() {
+    kill_in_every_stage(18).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_executor_changes_nothing_in_an_aggregate_with_order() {
+    kill_in_every_stage(1).await;
+}
+
+/// Kills while rows are on their way to the client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_executor_neither_loses_nor_repeats_a_row_of_a_long_result() {
+    let data = data().await;
+    let cluster = answers::processes(3).await;
+    let session = cluster.session().await.unwrap();
+    answers::prepare(&session, &data.folder, PARTITIONS).await;
+    let sql = "SELECT l_orderkey, l_linenumber FROM lineitem JOIN orders ON l_orderkey = o_orderkey WHERE l_quantity > 1";
+    let mut quiet = session.sql(sql).await.unwrap();
+    let expected = Answer::new(&quiet.schema(), &all(&mut quiet).await).sorted();
+    assert!(expected.rows.len() > 100_000, "{} rows", expected.rows.len());
+    for victim in 0..3 {
+        complete(&cluster).await;
+        let mut query = session.sql(sql).await.unwrap();
+        let schema = query.schema();
+        let mut batches = vec![query.next_batch().await.unwrap().unwrap()];
+        cluster.kill(victim).await.unwrap();
+        batches.extend(all(&mut query).await);
+        let answer = Answer::new(&schema, &batches).sorted();
+        assert_eq!(answer.difference(&expected), None, "executor {victim} killed after the first rows");
+    }
+    drop(session);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_parent_leaves_no_child() {
+    let (parent, url) = Process::listening(&["local", "--executors", "3", "--slots", "1", "--port", "0"]);
+    let session = windrow::connect(Some(&url)).await.unwrap();
+    wait::until("three executors", LIMIT, async || (session.status().await.unwrap().executors.len() == 3).then_some(())).await;
+    let children = program::descendants(parent.pid());
+    assert!(children.len() >= 3, "{children:?}");
+    parent.kill();
+    program::gone(&children).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_waits_for_the_executors_that_come_back() {
+    let data = data().await;
+    let cluster = answers::processes(1).await;
+    let session = cluster.session().await.unwrap();
+    answers::prepare(&session, &data.folder, PARTITIONS).await;
+    let mut query = session.sql(data.sql(3)).await.unwrap();
+    wait_for(&query, 3).await;
+    cluster.kill(0).await.unwrap();
+    let schema = query.schema();
+    let batches = windrow_executor::timer::deadline(Duration::from_secs(60), all(&mut query)).await.unwrap();
+    assert_eq!(data.difference(3, &Answer::new(&schema, &batches)), None);
+    assert!(query.progress().reruns > 0, "the only executor died with its outputs");
+    drop((query, session));
+    cluster.shutdown().await;
+}

@@ -1,0 +1,10 @@
+//! The binary `cluster`: Windrow as its users run it, in processes on loopback, with kills. The program is the one cargo built
+//! beside this binary; `cargo build --workspace` puts it there.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code: a panic fails the test with its reason")]
+
+mod answers;
+mod cancel;
+mod command_line;
+mod kills;
+mod leaks;
+mod program;
