@@ -67,13 +67,6 @@ struct Measurement {
 pub(crate) async fn run(arguments: BenchArguments) -> Result<(), End> {
     let Benchmark::Tpch(arguments) = arguments.benchmark;
     let mut interrupt = Interrupt::listen()?;
-    tokio::select! {
-        end = measure_all(&arguments) => end,
-        asked = interrupt.asked() => Err(statement::stopped(asked)),
-    }
-}
-
-async fn measure_all(arguments: &BenchTpchArguments) -> Result<(), End> {
     let options = ConnectOptions {
         url: arguments.connect.clone(),
         slots: arguments.slots,
@@ -81,23 +74,31 @@ async fn measure_all(arguments: &BenchTpchArguments) -> Result<(), End> {
         ..ConnectOptions::default()
     };
     let session = options.connect().await.map_err(End::connecting)?;
-    add_tables(&session, &arguments.data).await?;
+    let measurement = tokio::select! {
+        measurement = measure_all(&session, &arguments) => measurement.map_err(End::from),
+        asked = interrupt.asked() => Err(statement::stopped(asked)),
+    };
+    session.close().await;
+    let measurement = measurement?;
+    std::io::stdout().lock().write_all(text(&measurement, arguments.output)?.as_bytes())?;
+    if measurement.succeeded == measurement.queries.len() { Ok(()) } else { Err(End::Told) }
+}
+
+async fn measure_all(session: &Session, arguments: &BenchTpchArguments) -> Result<Measurement, Error> {
+    add_tables(session, &arguments.data).await?;
     let chosen: Vec<u8> = if arguments.queries.is_empty() { (1..=22).collect() } else { arguments.queries.clone() };
     let mut queries = Vec::with_capacity(chosen.len());
     for query in chosen {
-        let measured = measure(&session, query, arguments.runs).await;
+        let measured = measure(session, query, arguments.runs).await;
         terminal::note(&format!("q{query:02}  {}", outcome(&measured)));
         queries.push(measured);
     }
-    session.close().await;
-    let measurement = Measurement {
+    Ok(Measurement {
         runs: arguments.runs,
         total: queries.iter().filter_map(|query| query.median).sum(),
         succeeded: queries.iter().filter(|query| query.error.is_none()).count(),
         queries,
-    };
-    std::io::stdout().lock().write_all(text(&measurement, arguments.output)?.as_bytes())?;
-    if measurement.succeeded == measurement.queries.len() { Ok(()) } else { Err(End::Told) }
+    })
 }
 
 /// Opens the eight tables of a folder that `windrow tpch` filled.

@@ -1,7 +1,6 @@
 //! `windrow executor`: one executor that joins a scheduler, until that scheduler or somebody here asks for the end.
 
 use std::io::Read;
-use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 use windrow::Error;
@@ -29,26 +28,24 @@ pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
             () = orphaned => {}
         }
     };
-    run_executor(options(arguments, config), over).await.map_err(End::connecting)
+    run_executor(options(arguments, &config), over).await.map_err(End::connecting)
 }
 
-fn options(arguments: ExecutorArguments, config: ExecutorConfig) -> NetworkExecutorOptions {
+/// The settings, with what the command line says in their place.
+fn options(arguments: ExecutorArguments, config: &ExecutorConfig) -> NetworkExecutorOptions {
     let name = arguments.name.unwrap_or_else(|| format!("executor-{}", std::process::id()));
-    let temporary = || -> PathBuf { std::env::temp_dir().join(format!("windrow-{name}-{}", std::process::id())) };
-    let spill_dir = arguments.spill_dir.or(config.spill_dir).unwrap_or_else(temporary);
+    let settings = ExecutorOptions::new(name, config);
     NetworkExecutorOptions {
         scheduler: arguments.scheduler,
         bind: arguments.bind,
         advertise: arguments.advertise,
         insecure: arguments.insecure,
         executor: ExecutorOptions {
-            slots: arguments.slots.unwrap_or(config.slots),
-            memory_limit: arguments.memory_limit.unwrap_or(config.memory_limit.as_u64()),
-            spill_dir,
-            spill_limit: arguments.spill_limit.unwrap_or(config.spill_limit.as_u64()),
-            evict_from_percent: config.evict_from_percent,
-            fetch_window: config.fetch_window.as_u64(),
-            name,
+            slots: arguments.slots.unwrap_or(settings.slots),
+            memory_limit: arguments.memory_limit.unwrap_or(settings.memory_limit),
+            spill_dir: arguments.spill_dir.unwrap_or(settings.spill_dir),
+            spill_limit: arguments.spill_limit.unwrap_or(settings.spill_limit),
+            ..settings
         },
     }
 }

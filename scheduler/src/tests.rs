@@ -265,13 +265,15 @@ fn a_later_loss_runs_released_stages_again_unless_outputs_are_kept() {
         let config = SchedulerConfig { keep_outputs, ..SchedulerConfig::default() };
         let mut cluster = Cluster::new(config, &[1, 1, 1]);
         cluster.submit(three_stages(9, 3));
+        cluster.finish_stage(0);
         cluster.finish_stage(1);
         assert_eq!(cluster.running.len(), 1);
         let (executor, incarnation, spec) = cluster.running[0].clone();
         let groups = spec.inputs[0].groups.iter();
         let group = groups.clone().find(|group| group.executor != executor).unwrap();
         let loser = group.executor.0;
-        let lost_middle = groups.filter(|group| group.executor.0 == loser).map(|group| group.partitions.len() as u64).sum::<u64>();
+        let lost_middle =
+            groups.filter(|group| group.executor.0 == loser).map(|group| group.partitions.len() as u64).sum::<u64>();
         let lost_leaf = cluster.scheduler.executors()[loser as usize].held - lost_middle;
         assert_eq!(lost_leaf > 0, keep_outputs);
         cluster.lose(loser, 1);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use reedline::{Completer, CompletionResult, Span, Suggestion};
+use tokio::task::JoinHandle;
 use windrow::{Names, Session};
 
 use super::commands::{COMMANDS, MODES};
@@ -119,24 +120,42 @@ pub(super) fn is_keyword(word: &str) -> bool {
 
 /// The names of the session as of its last statement. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct KnownNames(Arc<Mutex<Arc<Names>>>);
+pub(super) struct KnownNames(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    names: Arc<Names>,
+    /// The last look at the catalog, which may still be under way.
+    look: Option<JoinHandle<()>>,
+}
 
 impl KnownNames {
-    /// Asks the session for its names in the background.
+    /// Asks the session for its names in the background, instead of an earlier look that is still under way.
     pub(super) fn refresh(&self, session: &Session) {
-        let (session, names) = (session.clone(), self.clone());
-        tokio::spawn(async move {
+        let (session, known) = (session.clone(), self.clone());
+        let look = tokio::spawn(async move {
             match session.names().await {
-                Ok(fresh) => *names.0.lock() = Arc::new(fresh),
+                Ok(fresh) => known.0.lock().names = Arc::new(fresh),
                 // The next statement meets the same trouble and tells of it.
                 Err(error) => tracing::debug!(%error, "no names for completion"),
             }
         });
+        let earlier = self.0.lock().look.replace(look);
+        earlier.iter().for_each(JoinHandle::abort);
+    }
+
+    /// Ends a look that is still under way: it holds the session.
+    pub(super) async fn stop(&self) {
+        let look = self.0.lock().look.take();
+        if let Some(look) = look {
+            look.abort();
+            drop(look.await);
+        }
     }
 
     /// The names.
-    pub(super) fn get(&self) -> Arc<Names> {
-        Arc::clone(&self.0.lock())
+    fn get(&self) -> Arc<Names> {
+        Arc::clone(&self.0.lock().names)
     }
 }
 

@@ -39,7 +39,7 @@ const MENU: &str = "completion";
 pub(crate) async fn run(session: &Session, options: &SqlOptions, interrupt: &mut Interrupt) -> Result<(), End> {
     let names = KnownNames::default();
     let leave = leave_on_signals()?;
-    let mut editor = editor(&names, Arc::clone(&leave));
+    let mut editor = editor(&names, leave);
     let mut manner = Manner {
         format: options.format.unwrap_or(Format::Table),
         timing: options.timing.is_some(),
@@ -48,6 +48,19 @@ pub(crate) async fn run(session: &Session, options: &SqlOptions, interrupt: &mut
         name: "query".to_owned(),
     };
     greet(session).await;
+    let end = ask(session, &mut editor, &mut manner, &names, interrupt).await;
+    names.stop().await;
+    end
+}
+
+/// Reads and runs until the user leaves.
+async fn ask(
+    session: &Session,
+    editor: &mut Reedline,
+    manner: &mut Manner,
+    names: &KnownNames,
+    interrupt: &mut Interrupt,
+) -> Result<(), End> {
     loop {
         names.refresh(session);
         // The editor blocks until a line is there; the runtime moves its other work elsewhere meanwhile.
@@ -61,7 +74,7 @@ pub(crate) async fn run(session: &Session, options: &SqlOptions, interrupt: &mut
             Ok(_) => continue,
             Err(error) => return Err(Error::internal(format!("the terminal cannot be read: {error}")).into()),
         };
-        match perform(session, &text, &mut manner, &names, interrupt).await {
+        match perform(session, &text, manner, names, interrupt).await {
             // Whoever asked has read why already.
             Ok(Next::Prompt) | Err(End::Told | End::Interrupted) => {}
             Ok(Next::Leave) => return Ok(()),

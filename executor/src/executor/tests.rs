@@ -1,7 +1,5 @@
 //! Tests of whole attempts: plans from the planner, run on real executors by the smallest scheduler.
 
-use std::time::Duration;
-
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
@@ -21,7 +19,6 @@ use windrow_planner::{ClusterShape, Planned, PlannerSession, StageInputExec, enc
 
 use super::*;
 use crate::testing::{Cluster, INCARNATION, attempt, eventually};
-use crate::timer;
 
 /// A folder with a table `t` of four Parquet files, and a plain DataFusion over it.
 async fn table() -> (tempfile::TempDir, SessionContext) {
@@ -308,9 +305,8 @@ async fn a_draining_executor_reports_when_it_is_empty() {
     let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck::default()));
     let id = launch_reader(&cluster);
     cluster.executors[0].handle(Command::Drain);
-    let early = timer::deadline(Duration::from_millis(50), cluster.reports.recv()).await;
-    assert!(early.is_none(), "drained with an attempt running: {early:?}");
     cluster.executors[0].handle(Command::Cancel { attempt: id, why: CancelReason::Client });
+    // A drain that did not wait would be reported first.
     assert!(matches!(cluster.report().await, Report::AttemptEnded { .. }));
     assert_eq!(cluster.report().await, Report::Drained { incarnation: INCARNATION });
 }

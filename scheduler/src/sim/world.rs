@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) jobs: BTreeMap<JobId, ModelJob>,
     /// Who committed each partition of each generation, as launches tell.
     winners: BTreeMap<(AttemptId, u32), u32>,
+    /// The tick last asked for; it replaces the ones before.
+    wake_at: Option<u64>,
     is_healed: bool,
     failure: Option<String>,
     pub(crate) report: Report,
@@ -121,6 +123,7 @@ impl World {
             models,
             jobs: BTreeMap::new(),
             winners: BTreeMap::new(),
+            wake_at: None,
             is_healed: false,
             failure: None,
             report,
@@ -148,7 +151,12 @@ impl World {
         match happening {
             Happening::ToScheduler(event) => self.step(event),
             Happening::ToExecutor(action) => self.obey(action),
-            Happening::Wake => self.step(Event::Tick),
+            Happening::Wake => {
+                if self.wake_at == Some(self.now) {
+                    self.wake_at = None;
+                    self.step(Event::Tick);
+                }
+            }
             Happening::Computed { executor, incarnation, attempt, partition } => {
                 self.computed(executor, incarnation, attempt, partition);
             }
@@ -285,8 +293,9 @@ impl World {
             | Action::ReleaseJob { executor, .. }
             | Action::Fence { executor, .. } => *executor,
             Action::WakeAt(at) => {
-                let wait = at.0.saturating_sub(self.now);
-                return self.later(wait, Happening::Wake);
+                let at = at.0.max(self.now);
+                self.wake_at = Some(at);
+                return self.at(at, Happening::Wake);
             }
             Action::JobState { .. } | Action::ResultReady { .. } | Action::Drained { .. } => return self.tell_client(action),
         };

@@ -28,7 +28,12 @@ fn small_worlds_end_right() {
     let sum = |value: fn(&Report) -> u64| reports.iter().map(value).sum::<u64>();
     let (kills, rerun) = (sum(|r| r.kills.into()), sum(|r| r.counters.partitions_rerun));
     println!("{} worlds: faults fired: {kills} kills, {} lost messages", reports.len(), sum(|r| r.dropped));
-    println!("{} jobs right, {} excused, {} cancelled", sum(|r| r.right.into()), sum(|r| r.excused.into()), sum(|r| r.cancelled.into()));
+    println!(
+        "{} jobs right, {} excused, {} cancelled",
+        sum(|r| r.right.into()),
+        sum(|r| r.excused.into()),
+        sum(|r| r.cancelled.into())
+    );
     assert!(seed().is_some() || (kills > 100 && rerun > 100), "the faults must fire: {kills} kills, {rerun} partitions rerun");
 }
 
