@@ -95,13 +95,14 @@ impl Engine {
         }
     }
 
-    /// Supervisors first, so that no executor that is told to leave is started again; the listener last, so that executors hear it.
+    /// The coordinator first: it tells the executors to leave, and a process that leaves when told is not started again. The
+    /// listener last, so that they hear it.
     fn ending(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
         let owned = self.owned.lock().take()?;
         let coordinator = Arc::clone(&self.coordinator);
         Some(async move {
-            futures::future::join_all(owned.supervisors.iter().map(|supervisor| supervisor.stop())).await;
             coordinator.shutdown().await;
+            futures::future::join_all(owned.supervisors.iter().map(|supervisor| supervisor.stop())).await;
             if let Some(server) = owned.server {
                 server.shutdown().await;
             }
