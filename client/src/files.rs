@@ -152,7 +152,7 @@ fn split_compression(name: &str) -> (&str, Option<Compression>) {
 }
 
 /// The name before the last dot, and the one of `known` after it, in any case.
-fn split_extension<const N: usize>(name: &str, known: [&'static str; N]) -> Option<(&str, &'static str)> {
+fn split_extension<'a, const N: usize>(name: &'a str, known: [&'static str; N]) -> Option<(&'a str, &'static str)> {
     let (stem, extension) = name.rsplit_once('.')?;
     known.into_iter().find(|candidate| candidate.eq_ignore_ascii_case(extension)).map(|extension| (stem, extension))
 }
