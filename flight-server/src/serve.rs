@@ -38,7 +38,7 @@ pub struct ServeOptions {
     pub insecure: bool,
 }
 
-/// A running listener. Dropping it closes it and its connections.
+/// A running listener. Dropping it closes it; connections end when their calls do.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,

@@ -40,7 +40,7 @@ impl Table {
         for file in 0..files {
             let mut text = String::from("id,one,name\n");
             for row in file * rows..(file + 1) * rows {
-                writeln!(text, "{row},1,{:0>width$}", row % 97).unwrap();
+                writeln!(text, "{row},1,n{:0>width$}", row % 97).unwrap();
             }
             std::fs::write(path.join(format!("{file}.csv")), text).unwrap();
         }

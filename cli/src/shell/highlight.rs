@@ -50,7 +50,9 @@ mod tests {
             let joined: String = styled.buffer.iter().map(|(_, piece)| piece.as_str()).collect();
             assert_eq!(joined, text);
         }
-        let colour = |text: &str| piece(text).map(|(length, colour)| (&text[..length], colour));
+        fn colour(text: &str) -> Option<(&str, Color)> {
+            piece(text).map(|(length, colour)| (&text[..length], colour))
+        }
         assert_eq!(colour("select x"), Some(("select", Color::LightBlue)));
         assert_eq!(colour("selected"), Some(("selected", Color::Default)));
         assert_eq!(colour("'a b' c"), Some(("'a b'", Color::Green)));

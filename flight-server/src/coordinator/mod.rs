@@ -226,11 +226,6 @@ impl Shared {
     pub(crate) fn shape(&self) -> watch::Receiver<ClusterShape> {
         self.shape.clone()
     }
-
-    /// The executors that are connected, for the planner's system table.
-    pub(crate) fn registrations(&self) -> Vec<Registration> {
-        self.state.lock().registrations()
-    }
 }
 
 /// An executor's way to the loop. Dropping it means that the connection is lost.

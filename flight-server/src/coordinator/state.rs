@@ -292,10 +292,6 @@ impl State {
         }
     }
 
-    pub(super) fn registrations(&self) -> Vec<Registration> {
-        self.fleet.connected().map(|(_, entry)| entry.registration.clone()).collect()
-    }
-
     /// The cluster at this moment.
     pub(super) fn status(&self) -> ClusterStatus {
         let executors = self.scheduler.executors().into_iter().filter_map(|known| {

@@ -13,6 +13,7 @@ use windrow_core::transport::{FetchRequest, ShuffleTransport};
 use windrow_executor::timer;
 
 use super::{InProcessTransport, NetworkTransport};
+use crate::routine::Routine;
 use crate::serve::{Server, builder, listen, start};
 use crate::shuffle::ShuffleService;
 use crate::testing::{EXECUTOR, INCARNATION, PATIENCE, Producer, Table, eventually};
@@ -175,12 +176,28 @@ async fn in_process_shares_the_producers_batches() {
     assert!(Arc::ptr_eq(fetched[0].1.column(0), held[0].column(0)), "nothing was copied");
 }
 
+/// Carries one connection to `target` until it is dropped, which cuts it.
+async fn proxy(target: std::net::SocketAddr) -> (String, Routine) {
+    let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let routine = Routine::spawn("test", "proxy", async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        drop(listener);
+        let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
+        // Ends with an error when it is cut.
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    });
+    (address, routine)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_ends_in_the_middle_loses_the_rest() {
-    let mut world = World::network(large().await).await;
-    let mut stream = world.transport.fetch(FetchRequest { groups: world.groups.clone(), segment: 0 });
+    let world = World::network(large().await).await;
+    let (address, proxy) = proxy(world.server.as_ref().unwrap().address()).await;
+    let groups = world.producer.groups_at(&address);
+    let mut stream = world.transport.fetch(FetchRequest { groups, segment: 0 });
     assert!(stream.next().await.unwrap().is_ok());
-    drop(world.server.take());
+    drop(proxy);
     let rest: Result<Vec<_>, Failed> = timer::deadline(Duration::from_secs(30), stream.try_collect()).await.unwrap();
     let failed = rest.unwrap_err();
     assert!(matches!(failed.failure, Failure::LostInput { cause: LostCause::Unreachable, executor: EXECUTOR, .. }), "{failed:?}");
