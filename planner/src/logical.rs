@@ -24,13 +24,17 @@ pub(crate) fn optimize(plan: &LogicalPlan, state: &SessionState) -> Result<Logic
 ///   l LEFT ANTI JOIN r ON x = y                       0: the list is empty and every row passes
 /// ```
 ///
-/// A correlated form (one with a filter) is left as it is and runs in one task.
+/// A correlated form has a list for each outer row, which cannot be counted before; see [`anti_join_unless_known`].
 fn rewrite_not_in(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Join(join) = plan else { return Ok(Transformed::no(plan)) };
-    if !join.null_aware || join.join_type != JoinType::LeftAnti || join.filter.is_some() {
+    if !join.null_aware || join.join_type != JoinType::LeftAnti {
         return Ok(Transformed::no(LogicalPlan::Join(join)));
     }
-    let [(outer, inner)] = join.on.as_slice() else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+    // The pair of IN comes first; further pairs are the correlation.
+    let Some(((outer, inner), correlation)) = join.on.split_first() else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+    if join.filter.is_some() || !correlation.is_empty() {
+        return anti_join_unless_known(join).map(Transformed::yes);
+    }
     let (outer, inner) = (outer.clone(), inner.clone());
 
     let verdict = count_or_null_verdict(&join.right, inner)?;
@@ -38,6 +42,18 @@ fn rewrite_not_in(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let plain = LogicalPlan::Join(Join { null_aware: false, ..join });
     let filtered = LogicalPlanBuilder::from(plain).filter(passes)?.build()?;
     Ok(Transformed::yes(filtered))
+}
+
+/// A row passes a correlated NOT IN if no row of its list is equal or may be: the plain anti join whose filter lets a null on either
+/// side match everything.
+fn anti_join_unless_known(mut join: Join) -> Result<LogicalPlan> {
+    let (outer, inner) = join.on.remove(0);
+    let may_equal = outer.clone().eq(inner.clone()).or(outer.is_null()).or(inner.is_null());
+    let filter = match join.filter.take() {
+        Some(filter) => filter.and(may_equal),
+        None => may_equal,
+    };
+    Ok(LogicalPlan::Join(Join { null_aware: false, filter: Some(filter), ..join }))
 }
 
 /// `(SELECT CASE WHEN count(y) < count(*) THEN -1 ELSE count(*) END FROM right)` as an expression.
