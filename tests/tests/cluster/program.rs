@@ -131,8 +131,8 @@ pub(crate) fn descendants(parent: u32) -> Vec<u32> {
     }
     let mut found = vec![parent];
     let mut next = 0;
-    while next < found.len() {
-        found.extend(pairs.iter().filter(|(parent, _)| *parent == found[next]).map(|(_, pid)| *pid));
+    while let Some(&pid) = found.get(next) {
+        found.extend(pairs.iter().filter(|(parent, _)| *parent == pid).map(|(_, child)| *child));
         next += 1;
     }
     found.split_off(1)

@@ -181,7 +181,8 @@ async fn run_on_windrow(name: &str) {
     let session = engine::session(&cluster, 7).await;
     let mut runner = Runner::new(|| async { Ok(Windrow(session.clone())) });
     run_all(name, &mut runner).await;
-    drop((runner, session));
+    drop(runner);
+    drop(session);
     cluster.shutdown().await;
 }
 

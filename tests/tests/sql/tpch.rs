@@ -64,19 +64,19 @@ async fn open(cluster: &LocalCluster, folder: &Path, partitions: u32) -> Session
 
 /// What is wrong with Windrow's answers, one line a query.
 async fn differences(session: &Session, queries: &[(u32, String)], expected: &[Answer]) -> Vec<String> {
-    let session = &session;
-    stream::iter(queries.iter().zip(expected))
-        .map(|((number, sql), expected)| async move {
-            match engine::run(session, sql).await {
-                Ok((schema, batches)) => comparable(sql, Answer::new(&schema, &batches)).difference(expected),
-                Err(error) => Some(format!("{:?}: {error}", error.kind)),
-            }
-            .map(|difference| format!("q{number:02}: {difference}"))
-        })
-        .buffered(SIDE_BY_SIDE)
-        .filter_map(|difference| async move { difference })
-        .collect()
-        .await
+    let mut running = Vec::new();
+    for ((number, sql), expected) in queries.iter().zip(expected) {
+        running.push(difference(session, *number, sql, expected));
+    }
+    stream::iter(running).buffered(SIDE_BY_SIDE).filter_map(std::future::ready).collect().await
+}
+
+async fn difference(session: &Session, number: u32, sql: &str, expected: &Answer) -> Option<String> {
+    let difference = match engine::run(session, sql).await {
+        Ok((schema, batches)) => comparable(sql, Answer::new(&schema, &batches)).difference(expected)?,
+        Err(error) => format!("{:?}: {error}", error.kind),
+    };
+    Some(format!("q{number:02}: {difference}"))
 }
 
 async fn all_queries_with(partitions: u32) {
