@@ -2,11 +2,8 @@
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::expressions::col;
-use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream, StreamExt};
 use windrow_core::Failure;
@@ -189,6 +186,11 @@ async fn a_file_that_was_removed_is_not_found_and_named() {
     assert!(failed.message.contains("1.parquet"), "{failed}");
 }
 
+/// One column of numbers.
+fn numbers() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]))
+}
+
 /// A transport whose streams panic, or never end after some rows.
 #[derive(Debug, Default)]
 struct Stuck {
@@ -213,8 +215,7 @@ impl ShuffleTransport<RecordBatch> for Stuck {
 
 /// An attempt of two partitions that sort what the transport gives them.
 fn launch_reader(cluster: &Cluster) -> AttemptId {
-    let schema =
-        Arc::new(arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new("n", arrow::datatypes::DataType::Int64, true)]));
+    let schema = numbers();
     let producer: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(schema).with_partitions(2));
     let plan: Arc<dyn ExecutionPlan> = Arc::new(StageInputExec::whole(0, &producer).unwrap());
     let context = SessionContext::new().task_ctx();

@@ -95,7 +95,7 @@ async fn a_producer_that_no_group_holds_is_empty() {
     let transport = Arc::new(Counting::default());
     for shared in [false, true] {
         let reader = reader(&fixture.store, &transport, vec![group(AWAY, 1, vec![1, 3])], shared);
-        assert_eq!(values(reader.read(0, InputPart::Producer(2)).unwrap()).await.unwrap(), []);
+        assert_eq!(values(reader.read(0, InputPart::Producer(2)).unwrap()).await.unwrap(), Vec::<i64>::new());
         assert_eq!(values(reader.read(0, InputPart::Producer(3)).unwrap()).await.unwrap(), [230, 231, 232]);
     }
     let reader = reader(&fixture.store, &transport, Vec::new(), false);
