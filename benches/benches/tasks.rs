@@ -68,10 +68,7 @@ fn graph(schema: &Arc<Schema>) -> Result<StageGraph, Failure> {
     ));
     let input = StageInput { stage: StageId(0), read: InputRead::Whole };
     Ok(StageGraph {
-        stages: vec![
-            stage(0, TASKS, vec![], Exchange::Merge, &source)?,
-            stage(1, 1, vec![input], Exchange::Result, &merged)?,
-        ],
+        stages: vec![stage(0, TASKS, vec![], Exchange::Merge, &source)?, stage(1, 1, vec![input], Exchange::Result, &merged)?],
         settings: vec![],
     })
 }

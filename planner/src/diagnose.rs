@@ -11,7 +11,7 @@ use crate::session::Names;
 /// Turns a planning error into what the user is told. `names` are the tables and functions that could have been meant.
 pub(crate) fn diagnose(error: DataFusionError, names: &Names) -> Error {
     match error {
-        DataFusionError::Context(_, inner) => diagnose(*inner, names),
+        DataFusionError::Context(place, inner) => in_place(&place, diagnose(*inner, names)),
         DataFusionError::Diagnostic(diagnostic, inner) => {
             let span = diagnostic.span.map(span);
             let help = diagnostic.helps.first().map(|help| help.message.clone());
@@ -41,6 +41,14 @@ pub(crate) fn diagnose(error: DataFusionError, names: &Names) -> Error {
         },
         other => plain(&other),
     }
+}
+
+/// Which file is damaged is in the context; elsewhere the context is a rule of the optimizer, which tells the user nothing.
+fn in_place(place: &str, mut error: Error) -> Error {
+    if error.kind == ErrorKind::Data && place.starts_with("reading ") {
+        error.message = format!("{place}: {}", error.message);
+    }
+    error
 }
 
 fn find_ours(error: &DataFusionError) -> Option<Error> {

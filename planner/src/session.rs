@@ -256,11 +256,13 @@ impl Inner {
         query: &QueryConfig,
         shape: ClusterShape,
     ) -> Result<Planned, DataFusionError> {
+        let mut place = None;
         let plan = match plan {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut create)) => {
                 for location in &mut create.locations {
                     *location = locate(location, &query.directory);
                 }
+                place = Some(format!("reading the schema of {}", create.locations.join(", ")));
                 LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create))
             }
             LogicalPlan::Statement(Statement::SetVariable(ref set)) => {
@@ -269,7 +271,11 @@ impl Inner {
             }
             plan => plan,
         };
-        let result = self.context.execute_logical_plan(plan).await?;
+        let result = self.context.execute_logical_plan(plan).await;
+        let result = result.map_err(|error| match place {
+            Some(place) => error.context(place),
+            None => error,
+        })?;
         match result.into_unoptimized_plan() {
             LogicalPlan::EmptyRelation(_) => Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] }),
             plan => self.query_job(&plan, state, query, shape).await,

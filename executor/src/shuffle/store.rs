@@ -14,7 +14,9 @@ use std::sync::{Arc, Weak};
 
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use parking_lot::Mutex;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use windrow_core::failure::{CancelReason, Failed, LostCause};
 use windrow_core::ids::{AttemptId, Incarnation, JobId, StageId};
@@ -24,6 +26,9 @@ use super::segment_file::{SegmentFile, SegmentFileWriter, Segments};
 use crate::memory::{ExecutorPool, Reclaim};
 use crate::spill::SpillDir;
 
+/// How long an operator waits for a segment that is being written. Far beyond any disk that works.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// Names the output of one partition: the attempt and the partition.
 pub(crate) type OutputKey = (AttemptId, u32);
 
@@ -31,6 +36,8 @@ pub(crate) type OutputKey = (AttemptId, u32);
 #[derive(Debug)]
 pub struct ShuffleStore {
     state: Mutex<State>,
+    /// An output was written to disk, or could not be.
+    written: Condvar,
     pool: Arc<ExecutorPool>,
     spill: Arc<SpillDir>,
     runtime: Handle,
@@ -76,7 +83,7 @@ pub(crate) enum Finished {
 
 impl ShuffleStore {
     pub(crate) fn new(pool: Arc<ExecutorPool>, spill: Arc<SpillDir>, runtime: Handle) -> Arc<Self> {
-        let store = Arc::new(Self { state: Mutex::default(), pool, spill, runtime });
+        let store = Arc::new(Self { state: Mutex::default(), written: Condvar::new(), pool, spill, runtime });
         let weak: Weak<Self> = Arc::downgrade(&store);
         store.pool.reclaim_from(weak);
         store
@@ -203,6 +210,7 @@ impl ShuffleStore {
         let written = self.write(&segments);
         let mut state = self.state.lock();
         state.writing.remove(&key);
+        self.written.notify_all();
         match written {
             Ok(file) => state.mark_clean(key, &segments, file),
             // It stays in memory; operators are refused earlier until the disk has room again.
@@ -213,6 +221,16 @@ impl ShuffleStore {
             }
         }
         true
+    }
+
+    /// Waits until another thread has written what it is at; false if none is writing. Without this an operator would be refused
+    /// while the segments that could make room for it are on their way to disk.
+    fn await_writer(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.writing.is_empty() {
+            return false;
+        }
+        !self.written.wait_for(&mut state, WRITE_WAIT_MAX).timed_out()
     }
 
     fn write(&self, segments: &Segments) -> Result<SegmentFile, Failed> {
@@ -258,7 +276,10 @@ impl Reclaim for ShuffleStore {
             let (more, dropped) = self.state.lock().drop_clean(bytes.saturating_sub(freed));
             drop(dropped);
             freed += more;
-            if freed >= bytes || !may_write || !self.evict_coldest() {
+            if freed >= bytes || !may_write {
+                return freed;
+            }
+            if !self.evict_coldest() && !self.await_writer() {
                 return freed;
             }
         }

@@ -22,8 +22,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use windrow_core::{ErrorKind, Failed, Failure};
 
@@ -194,7 +194,10 @@ impl FileOpener for Opener {
         let opening = self.inner.open(file)?;
         Ok(Box::pin(async move {
             check(&store, &planned).await.map_err(|failed| DataFusionError::External(Box::new(failed)))?;
-            opening.await
+            // What is wrong with a row is told by the reader, in which file only here.
+            let place = format!("reading {}", planned.location);
+            let rows = opening.await.map_err(|error| error.context(&place))?;
+            Ok(rows.map_err(move |error| error.context(&place)).boxed())
         }))
     }
 }
