@@ -89,8 +89,8 @@ impl Format {
 #[must_use]
 pub fn table_name(path: &str) -> String {
     let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let segments = path.split('/').filter(|segment| !matches!(*segment, "" | "." | "..") && !has_pattern(segment));
-    let last = segments.last().unwrap_or("data");
+    let mut segments = path.split('/').filter(|segment| !matches!(*segment, "" | "." | "..") && !has_pattern(segment));
+    let last = segments.next_back().unwrap_or("data");
     let (stem, _) = split_compression(last);
     let stem = split_extension(stem, FORMATS.map(|(extension, _)| extension)).map_or(stem, |(stem, _)| stem);
     let mut name: String =

@@ -161,7 +161,7 @@ struct DemoteBroadcast;
 
 impl PhysicalOptimizerRule for DemoteBroadcast {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        if usize::from(config.execution.target_partitions) == 1 {
+        if config.execution.target_partitions == 1 {
             return Ok(plan);
         }
         plan.transform_up(|node| {

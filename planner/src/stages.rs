@@ -140,7 +140,7 @@ impl Splitter<'_> {
             return Err(internal("a hash exchange with a limit"));
         }
         let child = only_child(plan)?;
-        let count = u32::try_from(count).map_err(|_| internal("too many partitions"))?;
+        let count = u32::try_from(count).map_err(|_too_many| internal("too many partitions"))?;
         let output = Output { exchange: Exchange::Hash { partitions: count }, keys: keys.clone(), row_limit: None };
         let stage = self.stage(Arc::clone(&child), output)?;
         let leaf = StageInputExec::partitioned(number(inputs), &child, keys, count)?;
@@ -220,10 +220,10 @@ impl Splitter<'_> {
         if let Some(found) = found {
             return Ok(found.id);
         }
-        let id = StageId(u32::try_from(self.stages.len()).map_err(|_| internal("too many stages"))?);
+        let id = StageId(u32::try_from(self.stages.len()).map_err(|_too_many| internal("too many stages"))?);
         self.stages.push(Stage {
             id,
-            partitions: u32::try_from(partitions(plan)).map_err(|_| internal("too many partitions"))?.max(1),
+            partitions: u32::try_from(partitions(plan)).map_err(|_too_many| internal("too many partitions"))?.max(1),
             display: stage_display(plan, &inputs),
             inputs,
             exchange: output.exchange,

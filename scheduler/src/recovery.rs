@@ -350,7 +350,8 @@ impl Job {
             let is_mine = (attempt.job, attempt.stage) == (self.id, id) && attempt.attempt.epoch == cx.epoch;
             is_mine && attempt.generation.0 >= entry.void_before && attempt.generation.0 <= entry.generation
         });
-        if !is_current && !(is_same && repeats == Repeats::Repeatable) {
+        let is_equal = is_same && repeats == Repeats::Repeatable;
+        if !(is_current || is_equal) {
             return Err(contradiction(id));
         }
         entry.delivered = true;

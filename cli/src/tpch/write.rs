@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::csv;
 use arrow::datatypes::SchemaRef;
@@ -71,7 +72,7 @@ fn parquet(path: &Path, schema: &SchemaRef, batches: Batches) -> Result<u64, Fai
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .build();
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(BufWriter::new(File::create(path)?), schema.clone(), options)?;
+    let mut writer = ArrowWriter::try_new_with_options(BufWriter::new(File::create(path)?), Arc::clone(schema), options)?;
     let rows = each(batches, |batch| Ok(writer.write(batch)?))?;
     writer.into_inner()?.flush()?;
     Ok(rows)
@@ -80,7 +81,7 @@ fn parquet(path: &Path, schema: &SchemaRef, batches: Batches) -> Result<u64, Fai
 fn csv(path: &Path, schema: &SchemaRef, batches: Batches) -> Result<u64, Failure> {
     let mut writer = csv::Writer::new(BufWriter::new(File::create(path)?));
     // The header is there even where no row is.
-    writer.write(&RecordBatch::new_empty(schema.clone()))?;
+    writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
     let rows = each(batches, |batch| Ok(writer.write(batch)?))?;
     writer.into_inner().flush()?;
     Ok(rows)

@@ -58,12 +58,11 @@ pub(crate) struct Decoder<'a> {
     shared: RefCell<HashMap<u64, Arc<dyn PhysicalExpr>>>,
 }
 
+/// A plan and the keys of its stage's hash exchange.
+pub(crate) type Decoded = (Arc<dyn ExecutionPlan>, Vec<Arc<dyn PhysicalExpr>>);
+
 /// Decodes a template and its hash keys.
-pub(crate) fn decode(
-    template: &Template,
-    additions: Additions<'_>,
-    context: &TaskContext,
-) -> Result<(Arc<dyn ExecutionPlan>, Vec<Arc<dyn PhysicalExpr>>)> {
+pub(crate) fn decode(template: &Template, additions: Additions<'_>, context: &TaskContext) -> Result<Decoded> {
     let built = RefCell::new(vec![None; template.nodes.len()]);
     let decoder = Decoder { nodes: &template.nodes, additions, built, shared: RefCell::default() };
     let codec = Refusing::default();
@@ -281,8 +280,8 @@ fn work_table(name: String, schema: &[u8], projection: Option<Vec<u32>>) -> Resu
     let Some(projection) = projection else { return Ok(Arc::new(WorkTableExec::new(name, shown, None)?)) };
     let projection: Vec<usize> = projection.into_iter().map(|column| column as usize).collect();
     let width = projection.iter().max().map_or(0, |last| last + 1);
-    let unknown = arrow::datatypes::Field::new("", arrow::datatypes::DataType::Null, true);
-    let mut fields = vec![Arc::new(unknown); width];
+    let unknown = Arc::new(arrow::datatypes::Field::new("", arrow::datatypes::DataType::Null, true));
+    let mut fields: Vec<_> = (0..width).map(|_| Arc::clone(&unknown)).collect();
     for (column, field) in projection.iter().zip(shown.fields()) {
         if let Some(slot) = fields.get_mut(*column) {
             *slot = Arc::clone(field);

@@ -10,8 +10,11 @@ use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
+/// A series with its column, if the plan shows none, and the orders that the plan claims.
+pub(super) type Series = (Option<Arc<dyn ExecutionPlan>>, Vec<LexOrdering>);
+
 /// The series with its column, for DataFusion to encode, if `plan` shows none; and the orders it claims.
-pub(super) fn take_apart(plan: &LazyMemoryExec) -> Result<(Option<Arc<dyn ExecutionPlan>>, Vec<LexOrdering>)> {
+pub(super) fn take_apart(plan: &LazyMemoryExec) -> Result<Series> {
     let [generator] = plan.generators().as_slice() else { return Ok((None, Vec::new())) };
     let orderings = plan.properties().equivalence_properties().oeq_class().iter().cloned().collect();
     if !plan.schema().fields().is_empty() {

@@ -66,13 +66,14 @@ impl Process {
         }
         drop(sender);
         let mut seen = String::new();
+        let process = Self { child };
         loop {
-            let line = receiver.recv_timeout(LIMIT).unwrap_or_else(|error| {
-                child.kill().ok();
-                panic!("{arguments:?} printed no address ({error}):\n{seen}")
-            });
+            // Dropping the process ends it.
+            let line = receiver
+                .recv_timeout(LIMIT)
+                .unwrap_or_else(|error| panic!("{arguments:?} printed no address ({error}):\n{seen}"));
             if let Some(address) = address(&line) {
-                return (Self { child }, address);
+                return (process, address);
             }
             seen.push_str(&line);
             seen.push('\n');

@@ -1,6 +1,7 @@
 //! The simulator: the scheduler in a model world, from a seed. The world itself is `scheduler/src/sim/`.
 //!
-//! `WINDROW_SEED=n cargo test -p windrow-tests --test sim` replays one seed in every test; without it, fixed seeds run.
+//! `WINDROW_SEED=n cargo test --release --workspace --test sim` replays one seed in every test; without it, fixed seeds run.
+#![expect(clippy::panic, reason = "test code: a panic fails the test with its reason")]
 
 use windrow_scheduler::Fault;
 use windrow_scheduler::sim::{Options, Report, run};
@@ -17,7 +18,7 @@ fn seed() -> Option<u64> {
 fn run_or_print(options: &Options) -> Report {
     run(options).unwrap_or_else(|failure| {
         let seed = options.seed;
-        panic!("seed {seed}: {failure}\nreplay: WINDROW_SEED={seed} cargo test -p windrow-tests --test sim")
+        panic!("seed {seed}: {failure}\nreplay: WINDROW_SEED={seed} cargo test --release --workspace --test sim")
     })
 }
 
@@ -40,7 +41,7 @@ fn small_worlds_end_right() {
 #[test]
 fn a_thousand_executors_run_a_hundred_thousand_tasks() {
     let seed = seed().unwrap_or(1);
-    println!("seed {seed}; replay: WINDROW_SEED={seed} cargo test -p windrow-tests --test sim");
+    println!("seed {seed}; replay: WINDROW_SEED={seed} cargo test --release --workspace --test sim");
     let report = run_or_print(&Options::large(seed));
     println!("{report:?}");
     assert!(report.counters.partitions_committed >= 100_000, "{} tasks", report.counters.partitions_committed);

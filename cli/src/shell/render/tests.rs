@@ -103,7 +103,7 @@ fn folding_does_not_depend_on_the_batches() {
         let batches: Vec<RecordBatch> = (0..1000)
             .step_by(size)
             .map(|start| {
-                let start = i64::try_from(start).expect("fits");
+                let start = i64::from(start);
                 numbers(start..(start + i64::try_from(size).expect("fits")).min(1000))
             })
             .collect();

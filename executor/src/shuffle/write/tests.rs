@@ -113,7 +113,12 @@ async fn skewed_rows_do_not_pin_the_batches_they_came_in() {
     let batch = numbers(0, 8192);
     let mut partitioner = BatchPartitioner::new_hash_partitioner(keys(&batch, "n"), 16, Time::new()).unwrap();
     let mut parts = Vec::new();
-    partitioner.partition(batch, |_, part| Ok(parts.push(part))).unwrap();
+    partitioner
+        .partition(batch, |_, part| {
+            parts.push(part);
+            Ok(())
+        })
+        .unwrap();
     let one_part = parts[0].slice(0, 1);
     let output = (attempt(0, 0), 0);
     let exchange = Exchange::Hash { partitions: 16 };
