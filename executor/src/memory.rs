@@ -18,6 +18,9 @@ pub(crate) trait Reclaim: fmt::Debug + Send + Sync {
     /// Drops at least `bytes` if that much is clean, and returns what was dropped. With `may_write` also what first must be written
     /// to disk, which blocks.
     fn reclaim(&self, bytes: usize, may_write: bool) -> usize;
+
+    /// Bytes of shuffle data in memory, for messages.
+    fn held(&self) -> usize;
 }
 
 /// The pool of one executor.
@@ -164,10 +167,11 @@ impl MemoryPool for ExecutorPool {
         }
         self.refused.store(additional, Ordering::Relaxed);
         Err(DataFusionError::ResourcesExhausted(format!(
-            "{name} asked for {additional} bytes more than its {}, and {} of {} bytes are in use (executor.memory_limit)",
+            "{name} asked for {additional} bytes more than its {}, and {} of {} bytes are in use, {} of them by shuffle data (executor.memory_limit)",
             reservation.size(),
             self.used.load(Ordering::Relaxed),
             self.limit,
+            self.reclaim.get().and_then(Weak::upgrade).map_or(0, |reclaim| reclaim.held()),
         )))
     }
 
@@ -198,6 +202,10 @@ mod tests {
             let freed = held.size().min(bytes);
             held.shrink(freed);
             freed
+        }
+
+        fn held(&self) -> usize {
+            self.1.get().map_or(0, MemoryReservation::size)
         }
     }
 

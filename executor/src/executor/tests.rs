@@ -102,7 +102,8 @@ async fn a_join_equals_plain_datafusion() {
 
 #[tokio::test]
 async fn a_join_with_its_shuffle_on_disk_equals_plain_datafusion() {
-    assert!(check(JOIN, 7, 1, 9 << 20).await > 0, "nothing was evicted");
+    // Room for the hash tables of all tasks, 3 MB each, as they run side by side; segments are evicted from the first hundredth on.
+    assert!(check(JOIN, 7, 1, 64 << 20).await > 0, "nothing was evicted");
 }
 
 #[tokio::test]

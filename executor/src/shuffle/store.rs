@@ -269,6 +269,10 @@ impl ShuffleStore {
 }
 
 impl Reclaim for ShuffleStore {
+    fn held(&self) -> usize {
+        self.state.lock().memory_bytes
+    }
+
     fn reclaim(&self, bytes: usize, may_write: bool) -> usize {
         let mut freed = 0;
         loop {
