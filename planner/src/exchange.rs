@@ -8,7 +8,8 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode, SortMergeJoinExec};
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -94,6 +95,23 @@ pub(crate) fn single_right_side(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn 
         }
         let right: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(Arc::clone(right)));
         with_children(Arc::clone(&node), vec![Arc::clone(left), right]).map(Transformed::yes)
+    })
+    .map(|transformed| transformed.data)
+}
+
+/// Lets every join hand its thread back between batches. A join that makes thousands of batches of one input batch never waits for
+/// its input meanwhile, and an aggregate above it asks on and on within one poll: a cancelled attempt would not notice.
+pub(crate) fn yield_after_joins(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let joins = node.is::<HashJoinExec>()
+            || node.is::<NestedLoopJoinExec>()
+            || node.is::<CrossJoinExec>()
+            || node.is::<SortMergeJoinExec>();
+        Ok(if joins {
+            Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>)
+        } else {
+            Transformed::no(node)
+        })
     })
     .map(|transformed| transformed.data)
 }

@@ -20,7 +20,7 @@ use windrow_core::task::TaskMetrics;
 use windrow_core::{Error, ErrorKind, Result};
 
 use crate::diagnose::diagnose;
-use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side};
+use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side, yield_after_joins};
 use crate::files::{FileTables, locate, looks_like_path};
 use crate::sql::{Meaning, SettingStatement};
 use crate::{explain, logical, physical, sql, stages};
@@ -375,7 +375,7 @@ async fn physical_plan(
     let sizing = physical::size(bytes, query, shape);
     let plan = physical::plan(optimized, state, query, sizing).await?;
     let plan = if sizing.cut { single_right_side(plan)? } else { plan };
-    Ok(Physical { plan, cut: sizing.cut })
+    Ok(Physical { plan: yield_after_joins(plan)?, cut: sizing.cut })
 }
 
 fn job(physical: Physical, state: &SessionState) -> Result<PlannedJob, DataFusionError> {

@@ -16,6 +16,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const LONG: &str = "SELECT a.l_suppkey, count(*), sum(a.l_quantity * b.l_quantity) \
     FROM lineitem a JOIN lineitem b ON a.l_linenumber = b.l_linenumber GROUP BY a.l_suppkey";
 
+/// Makes two billion rows of few input batches and counts them: a join that would never hand its thread back by itself.
+const BUSY: &str = "SELECT count(*) FROM lineitem a JOIN lineitem b ON a.l_linenumber = b.l_linenumber";
+
 fn used(status: &ClusterStatus) -> u32 {
     status.executors.iter().map(|executor| executor.slots_used).sum()
 }
@@ -46,8 +49,8 @@ async fn a_dropped_or_cancelled_query_frees_its_slots_within_a_second() {
     let cluster = answers::processes(2).await;
     let session = cluster.session().await.unwrap();
     answers::prepare(&session, &data().await.folder, 7).await;
-    for cancel in [false, true] {
-        let query = session.sql(LONG).await.unwrap();
+    for (sql, cancel) in [(LONG, false), (LONG, true), (BUSY, false), (BUSY, true)] {
+        let query = session.sql(sql).await.unwrap();
         busy(&session).await;
         if cancel {
             query.cancel().await;
