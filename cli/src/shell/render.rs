@@ -54,6 +54,8 @@ enum Encoder {
     Markdown {
         has_header: bool,
     },
+    /// What EXPLAIN says: its lines are far too long for a box.
+    Plan,
     /// A statement without columns writes nothing.
     Nothing,
 }
@@ -70,6 +72,7 @@ impl<W: Write> Renderer<W> {
         let json = || json::WriterBuilder::new().with_explicit_nulls(true);
         let encoder = match format {
             _ if schema.fields().is_empty() => Encoder::Nothing,
+            Format::Table if is_plan(schema) => Encoder::Plan,
             Format::Table => Encoder::Table(TableText::new(Arc::clone(schema), width)),
             Format::Csv => Encoder::Csv { has_header: false },
             Format::Json => Encoder::Json(json().build(Vec::new())),
@@ -92,6 +95,7 @@ impl<W: Write> Renderer<W> {
                 return Ok(());
             }
             Encoder::Nothing => return Ok(()),
+            Encoder::Plan => plan_text(batch)?.into_bytes(),
             Encoder::Csv { has_header } => csv_text(batch, !std::mem::replace(has_header, true))?,
             Encoder::Json(writer) => {
                 writer.write(batch)?;
@@ -116,7 +120,7 @@ impl<W: Write> Renderer<W> {
             Encoder::Table(table) => table.finish()?.into_bytes(),
             Encoder::Csv { has_header: false } => csv_text(&RecordBatch::new_empty(self.schema), true)?,
             Encoder::Markdown { has_header: false } => markdown_header(&self.schema).into_bytes(),
-            Encoder::Csv { .. } | Encoder::Markdown { .. } | Encoder::Nothing => Vec::new(),
+            Encoder::Csv { .. } | Encoder::Markdown { .. } | Encoder::Plan | Encoder::Nothing => Vec::new(),
             Encoder::Json(mut writer) => {
                 writer.finish()?;
                 writer.get_mut().push(b'\n');
@@ -131,6 +135,26 @@ impl<W: Write> Renderer<W> {
         self.output.flush()?;
         Ok(self.output)
     }
+}
+
+/// Whether rows of `schema` are those of EXPLAIN.
+fn is_plan(schema: &Schema) -> bool {
+    schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"])
+}
+
+/// Each plan below its name, indented.
+fn plan_text(batch: &RecordBatch) -> Result<String, ArrowError> {
+    let options = FormatOptions::default();
+    let [names, plans] = batch.columns() else { return Ok(String::new()) };
+    let (names, plans) = (ArrayFormatter::try_new(names, &options)?, ArrayFormatter::try_new(plans, &options)?);
+    let mut text = String::new();
+    for row in 0..batch.num_rows() {
+        text.push_str(&format!("{}\n", names.value(row)));
+        for line in plans.value(row).to_string().lines() {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    Ok(text)
 }
 
 fn csv_text(batch: &RecordBatch, header: bool) -> Result<Vec<u8>, ArrowError> {

@@ -137,3 +137,13 @@ fn an_output_that_is_gone_ends_the_writing() {
         assert!(matches!(end, End::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe), "{name}");
     }
 }
+
+#[test]
+fn a_plan_is_text_and_not_a_box() {
+    let rows = [("plan_type", vec!["logical plan", "stages"]), ("plan", vec!["Sort: n\n  TableScan: t", "Stage 0: 1 partition"])];
+    let columns = rows.map(|(name, values)| (name, Arc::new(StringArray::from(values)) as ArrayRef));
+    let batch = RecordBatch::try_from_iter(columns).expect("is a batch");
+    let expected = "logical plan\n  Sort: n\n    TableScan: t\nstages\n  Stage 0: 1 partition\n";
+    assert_eq!(text(Format::Table, Some(10), std::slice::from_ref(&batch), &batch.schema()), expected);
+    assert!(text(Format::Csv, None, std::slice::from_ref(&batch), &batch.schema()).starts_with("plan_type,plan\n"));
+}
