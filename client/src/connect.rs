@@ -71,7 +71,7 @@ impl ConnectOptions {
         let mut executor = self.executor;
         executor.slots = self.slots.unwrap_or(executor.slots);
         executor.memory_limit = self.memory_limit.map_or(executor.memory_limit, ByteSize::b);
-        let engine = Engine::start(CoordinatorOptions { scheduler: self.scheduler, query: self.query })?;
+        let engine = Engine::start_alone(CoordinatorOptions { scheduler: self.scheduler, query: self.query })?;
         for index in 0..self.executors {
             engine.add_executor(shared_out(&executor, format!("executor-{index}"), self.executors))?;
         }

@@ -50,6 +50,13 @@ impl Engine {
         Ok(Arc::new(Self { coordinator, owned: Mutex::new(Some(Owned::default())), runtime: Handle::current() }))
     }
 
+    /// As [`Self::start`], for a cluster whose executors all live in this process: none can be lost without the others, so outputs
+    /// are released as soon as they were read.
+    pub(crate) fn start_alone(mut options: CoordinatorOptions) -> Result<Arc<Self>> {
+        options.scheduler.keep_outputs = false;
+        Self::start(options)
+    }
+
     /// Starts an executor in this process.
     pub(crate) fn add_executor(&self, options: ExecutorOptions) -> Result<()> {
         self.coordinator.add_local_executor(options).map(drop)

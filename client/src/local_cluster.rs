@@ -92,7 +92,8 @@ impl LocalClusterBuilder {
             return Err(Error::new(ErrorKind::InvalidConfig, "executors = 0: a cluster needs at least one"));
         }
         let Config { scheduler, query, .. } = self.config.clone();
-        let engine = Engine::start(CoordinatorOptions { scheduler, query })?;
+        let options = CoordinatorOptions { scheduler, query };
+        let engine = if self.program.is_some() { Engine::start(options)? } else { Engine::start_alone(options)? };
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let address = engine.serve(ServeOptions { bind, insecure: false }).await?;
         let mut cluster = LocalCluster { engine, address, supervisors: Vec::new(), executors: self.executors };

@@ -101,7 +101,9 @@ pub struct JobProgress {
     pub launches: u64,
     /// Attempts that did not succeed.
     pub retries: u64,
-    /// Partitions that were computed again because their output was lost.
+    /// Committed partitions whose output was lost, with their executor or because it could not be read.
+    pub lost: u64,
+    /// Partitions that were computed again because their output was lost and still needed.
     pub reruns: u64,
 }
 

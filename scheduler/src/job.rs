@@ -289,6 +289,7 @@ impl Job {
             done: stage.count() - stage.open,
             running: stage.running,
             commits: stage.commits,
+            lost: stage.lost,
             rerun: stage.rerun,
             rows: stage.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.rows)),
             bytes: stage.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.bytes)),

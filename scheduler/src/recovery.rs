@@ -188,6 +188,7 @@ impl Job {
     fn mark_gone(&mut self, cx: &mut Cx<'_>, stage: usize, executor: ExecutorId, partitions: &[u32]) -> Result<(), Failed> {
         let id = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
         self.stages[stage].losses += 1;
+        self.count_lost(cx, stage, partitions.len());
         for &partition in partitions {
             self.set(stage, partition, State::Gone);
             cx.executors.drop_output(executor, self.id, id, partition);
@@ -199,6 +200,11 @@ impl Job {
             }
         }
         Ok(())
+    }
+
+    fn count_lost(&mut self, cx: &mut Cx<'_>, stage: usize, partitions: usize) {
+        self.stages[stage].lost += partitions as u64;
+        cx.counters.partitions_lost += partitions as u64;
     }
 
     /// Queues again what is gone of a stage that is wanted.
@@ -305,6 +311,7 @@ impl Job {
                     self.reopen(cx, stage, partition, generation)?;
                 }
                 State::Committed(number) => {
+                    self.count_lost(cx, stage, 1);
                     let executor = self.stages[stage].outputs.get(&number).map(|output| output.executor);
                     if let Some(executor) = executor {
                         cx.executors.drop_output(executor, self.id, id, partition);

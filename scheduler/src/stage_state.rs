@@ -146,6 +146,7 @@ pub(crate) struct StageState {
     pub(crate) voids: u64,
     pub(crate) next_task: u32,
     pub(crate) commits: u64,
+    pub(crate) lost: u64,
     pub(crate) rerun: u64,
 }
 
@@ -175,6 +176,7 @@ impl StageState {
             voids: 0,
             next_task: 0,
             commits: 0,
+            lost: 0,
             rerun: 0,
         }
     }

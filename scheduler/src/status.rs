@@ -38,6 +38,8 @@ pub struct Counters {
     pub attempts_cancelled: u64,
     /// Partitions committed, the first time and again.
     pub partitions_committed: u64,
+    /// Committed partitions whose output a fault took: their executor's end, a complaint, or a void generation.
+    pub partitions_lost: u64,
     /// Committed partitions that had to run again, because their output was lost, released or voided.
     pub partitions_rerun: u64,
     /// Times a stage's generation was raised.
@@ -109,7 +111,9 @@ pub struct StageProgress {
     pub running: u32,
     /// Commits of its partitions, re-runs included.
     pub commits: u64,
-    /// Partitions that had to run again.
+    /// Committed partitions whose output a fault took, needed or not.
+    pub lost: u64,
+    /// Partitions that had to run again after they had committed.
     pub rerun: u64,
     /// Rows of its committed partitions, counted once each.
     pub rows: u64,
@@ -151,6 +155,12 @@ impl JobProgress {
     #[must_use]
     pub fn partitions_total(&self) -> u64 {
         self.stages.iter().map(|stage| u64::from(stage.partitions)).sum()
+    }
+
+    /// Committed partitions whose output a fault took.
+    #[must_use]
+    pub fn partitions_lost(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.lost).sum()
     }
 
     /// Partitions that had to run again after they had committed.

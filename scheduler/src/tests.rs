@@ -256,6 +256,7 @@ fn a_lost_executor_reruns_exactly_the_partitions_it_held() {
         cluster.finish_all();
         assert_eq!(cluster.phase(), JobPhase::Succeeded);
         assert_eq!(cluster.reran(), [held, 0, 0]);
+        assert_eq!(cluster.scheduler.counters().partitions_lost, held);
     }
 }
 
@@ -636,6 +637,10 @@ proptest! {
                 cluster.step(event);
             }
             cluster.step(Event::Tick);
+        }
+        if keep_outputs {
+            let counters = cluster.scheduler.counters();
+            prop_assert!(counters.partitions_rerun <= counters.partitions_lost, "{:?}", counters);
         }
         let is_excused = failure_of(&cluster.said).is_some_and(|failed| failed.message.contains("had been sent already"));
         prop_assert!(cluster.phase() == JobPhase::Succeeded || is_excused, "{:?}", cluster.scheduler.job_progress(JOB));

@@ -28,8 +28,9 @@ pub struct SchedulerConfig {
     pub jobs_max: u32,
     /// Jobs that wait; more are refused.
     pub queue_max: u32,
-    /// Keeps every stage's outputs until its job ends, so that a lost executor costs only what it held. Off, outputs are released
-    /// once all consumers have committed: less memory, but a loss may run released stages again.
+    /// Keeps every stage's outputs until its job ends, so that a lost executor costs only what it held; kept outputs are the first to
+    /// go to disk when memory is short. Off, outputs are released once all consumers have committed: less memory, but a loss may run
+    /// released stages again. Always off where all executors live in the coordinator's own process, which can only end as a whole.
     pub keep_outputs: bool,
 }
 
@@ -44,7 +45,7 @@ impl Default for SchedulerConfig {
             backoff: Duration::from_secs(1),
             jobs_max: 256,
             queue_max: 4096,
-            keep_outputs: false,
+            keep_outputs: true,
         }
     }
 }

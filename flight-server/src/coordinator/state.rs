@@ -287,6 +287,7 @@ impl State {
             tasks_total: count(progress.partitions_total()),
             launches: progress.launches,
             retries: progress.attempts_failed,
+            lost: progress.partitions_lost(),
             reruns: progress.partitions_rerun(),
             ..JobProgress::default()
         }
@@ -329,6 +330,7 @@ impl State {
             ("attempts_failed", counters.attempts_failed),
             ("attempts_cancelled", counters.attempts_cancelled),
             ("partitions_committed", counters.partitions_committed),
+            ("partitions_lost", counters.partitions_lost),
             ("partitions_rerun", counters.partitions_rerun),
             ("generations_raised", counters.generations_raised),
             ("stale_messages", counters.stale_messages.total()),
