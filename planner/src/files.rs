@@ -19,6 +19,8 @@ use datafusion::execution::SessionState;
 use futures::{StreamExt, TryStreamExt};
 use windrow_core::{Error, ErrorKind};
 
+use crate::contain::contained_future;
+
 /// Files looked at to find the format of a folder. A folder may begin with markers and logs, but not with a thousand of them.
 const FORMAT_PROBE_MAX: usize = 1_000;
 
@@ -40,15 +42,17 @@ impl FileTables {
         let url = ListingTableUrl::parse(&location)
             .map_err(|source| ours(Error::new(ErrorKind::InvalidQuery, format!("'{name}' is not a path: {source}"))))?;
         let (format, suffix) = self.format(name, &url).await?;
-        let options = ListingOptions::new(format).with_file_extension(suffix);
-        let config = ListingTableConfig::new(url)
-            .with_listing_options(options)
-            .infer_partitions_from_path(&self.state)
-            .await?
-            .infer_schema(&self.state)
-            .await
-            .map_err(|source| source.context(format!("reading the schema of '{name}'")))?;
-        Ok(Arc::new(ListingTable::try_new(config)?))
+        let options = ListingOptions::new(Arc::clone(&format)).with_file_extension(&suffix);
+        let config = ListingTableConfig::new(url.clone()).with_listing_options(options);
+        let inferred =
+            contained_future(async { config.infer_partitions_from_path(&self.state).await?.infer_schema(&self.state).await });
+        match inferred.await {
+            Ok(config) => Ok(Arc::new(ListingTable::try_new(config)?)),
+            Err(error) => {
+                let named = unreadable(&self.state, &format, &url, &suffix).await;
+                Err(named.unwrap_or_else(|| error.context(format!("reading the schema of '{name}'"))))
+            }
+        }
     }
 
     /// The format by the name's own ending, else by the first file found that has a known one.
@@ -80,6 +84,41 @@ impl UrlTableFactory for FileTables {
     async fn try_new(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if looks_like_path(name) { self.open(name).await.map(Some) } else { Ok(None) }
     }
+}
+
+/// The first file below `url` whose schema cannot be read, as the error that names it; `None` if each of them can be read alone.
+pub(crate) async fn unreadable(
+    state: &SessionState,
+    format: &Arc<dyn FileFormat>,
+    url: &ListingTableUrl,
+    suffix: &str,
+) -> Option<DataFusionError> {
+    let store = state.runtime_env().object_store(url).ok()?;
+    let mut files = url.list_all_files(state, store.as_ref(), suffix).await.ok()?;
+    while let Some(file) = files.try_next().await.ok()? {
+        let inferred = contained_future(format.infer_schema(state, &store, std::slice::from_ref(&file)));
+        let Err(error) = inferred.await else { continue };
+        let denied = matches!(&error, DataFusionError::ObjectStore(store) if matches!(
+            store.as_ref(),
+            object_store::Error::NotFound { .. }
+                | object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+        ));
+        // Otherwise the store has it, so it is the file: a Parquet file that is too short for its footer fails as a wrong range.
+        let kind = if denied { ErrorKind::Denied } else { ErrorKind::Data };
+        let path = format!("{}{}", root(url.object_store().as_str()), file.location);
+        let what = match error {
+            DataFusionError::External(source) => source.to_string(),
+            error => error.strip_backtrace(),
+        };
+        return Some(ours(Error::new(kind, format!("reading {path}: {what}"))));
+    }
+    None
+}
+
+/// What stands before the paths of a store where people write them: `/`, `s3://bucket/`.
+pub(crate) fn root(store: &str) -> &str {
+    store.strip_prefix("file://").unwrap_or(store)
 }
 
 fn ours(error: Error) -> DataFusionError {

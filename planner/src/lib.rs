@@ -4,6 +4,7 @@
 //! `stages.rs`, `codec.rs`; then, on the executor, `task_plan.rs` and `narrow.rs`.
 
 pub mod codec;
+mod contain;
 mod diagnose;
 mod equivalence;
 mod exchange;

@@ -1,5 +1,5 @@
 //! File scans beside the plan: which files each partition reads, and the options that DataFusion's encoding loses. Next:
-//! `scan/unchanged.rs`, which fails a task whose file is not the one that was planned.
+//! `scan/guarded.rs`, which fails a task whose file is not the one that was planned, and names the file and line of a fault.
 //!
 //! A scan is taken apart when its stage is encoded and put together when a task is decoded:
 //!
@@ -10,6 +10,8 @@
 //!
 //! A scan that every task reads entirely (the collected side of a join) keeps its files in the template.
 
+mod guarded;
+mod line;
 mod unchanged;
 
 use std::collections::HashMap;
@@ -26,7 +28,6 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{CsvSource, FileGroup, FileScanConfig, FileSource, JsonSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
-use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{Partitioning, RangePartitioning};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::protobuf;
@@ -34,6 +35,7 @@ use object_store::memory::InMemory;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use self::line::Lines;
 use crate::codec::wire::{decode_message, from_bytes, to_bytes};
 use crate::narrow::Placement;
 
@@ -152,12 +154,12 @@ impl Scan {
     }
 
     /// Puts a scan together: what DataFusion decoded as `plan`, with this description and the slice's files. Groups outside of the
-    /// slice are empty; narrowing drops them. With `check`, reading a file that changed since planning is an error.
+    /// slice are empty; narrowing drops them. Guarded, it refuses a file that changed since planning and names the file of a fault.
     pub(crate) fn put_together(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
         files: &Files,
-        check: Option<&TaskContext>,
+        is_guarded: bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let config = plan.downcast_ref::<DataSourceExec>().and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
         let Some(config) = config else { return internal_err!("{} decoded where a file scan was encoded", plan.name()) };
@@ -177,11 +179,24 @@ impl Scan {
         config.preserve_order = self.preserve_order;
         config.file_compression_type = self.compression.into();
         config.file_source = self.format.restore(&config.file_source)?;
-        if let Some(context) = check {
-            let store = context.runtime_env().object_store(&config.object_store_url)?;
-            config.file_source = unchanged::checked(&config.file_source, store);
+        if is_guarded {
+            config.file_source = guarded::guarded(&config.file_source, self.lines(&config.file_source));
         }
         Ok(Arc::new(DataSourceExec::new(Arc::new(config))))
+    }
+
+    /// How the rows of a text file are found; `None` for other files, and for JSON that is one array.
+    fn lines(&self, source: &Arc<dyn FileSource>) -> Option<Lines> {
+        if !matches!(self.format, Format::Csv { .. } | Format::Json { newline_delimited: true }) {
+            return None;
+        }
+        let schema = Arc::clone(source.table_schema().file_schema());
+        let all = schema.fields().len();
+        let columns = match source.projection() {
+            Some(projection) => projection.column_indices().into_iter().filter(|&column| column < all).collect(),
+            None => (0..all).collect(),
+        };
+        Some(Lines { schema, columns, csv: self.format.csv_options(), compression: self.compression.into() })
     }
 }
 

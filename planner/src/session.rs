@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::DynamicFileCatalog;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement};
+use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, Statement};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use windrow_core::config::QueryConfig;
@@ -19,9 +20,10 @@ use windrow_core::stage::StageGraph;
 use windrow_core::task::TaskMetrics;
 use windrow_core::{Error, ErrorKind, Result};
 
+use crate::contain::contained_future;
 use crate::diagnose::diagnose;
 use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side, yield_after_joins};
-use crate::files::{FileTables, locate, looks_like_path};
+use crate::files::{FileTables, locate, looks_like_path, unreadable};
 use crate::sql::{Meaning, SettingStatement};
 use crate::{explain, logical, physical, sql, stages};
 
@@ -256,13 +258,13 @@ impl Inner {
         query: &QueryConfig,
         shape: ClusterShape,
     ) -> Result<Planned, DataFusionError> {
-        let mut place = None;
+        let mut table = None;
         let plan = match plan {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut create)) => {
                 for location in &mut create.locations {
                     *location = locate(location, &query.directory);
                 }
-                place = Some(format!("reading the schema of {}", create.locations.join(", ")));
+                table = Some(create.clone());
                 LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create))
             }
             LogicalPlan::Statement(Statement::SetVariable(ref set)) => {
@@ -271,11 +273,17 @@ impl Inner {
             }
             plan => plan,
         };
-        let result = self.context.execute_logical_plan(plan).await;
-        let result = result.map_err(|error| match place {
-            Some(place) => error.context(place),
-            None => error,
-        })?;
+        // Creating an external table reads files.
+        let result = contained_future(self.context.execute_logical_plan(plan)).await;
+        let result = match (result, table) {
+            (Err(error), Some(table)) => {
+                let named = unreadable_table(&table, state).await;
+                return Err(
+                    named.unwrap_or_else(|| error.context(format!("reading the schema of {}", table.locations.join(", "))))
+                );
+            }
+            (result, _) => result?,
+        };
         match result.into_unoptimized_plan() {
             LogicalPlan::EmptyRelation(_) => Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] }),
             plan => self.query_job(&plan, state, query, shape).await,
@@ -325,6 +333,18 @@ impl Inner {
         let settings = own.chain(state.config_options().entries().into_iter().map(|entry| entry.key)).collect();
         Names { tables: tables.into_iter().collect(), functions, settings }
     }
+}
+
+/// The file that keeps an external table from being created, if it is one.
+async fn unreadable_table(table: &CreateExternalTable, state: &SessionState) -> Option<DataFusionError> {
+    let format = state.get_file_format_factory(&table.file_type)?.create(state, &table.options).ok()?;
+    for location in &table.locations {
+        let url = ListingTableUrl::parse(location).ok()?;
+        if let Some(named) = unreadable(state, &format, &url, "").await {
+            return Some(named);
+        }
+    }
+    None
 }
 
 /// Refuses what may not be set, and names that do not exist, with the nearest one.

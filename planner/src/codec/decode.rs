@@ -130,9 +130,7 @@ impl Decoder<'_> {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match lost {
             Lost::Nothing => Ok(plan),
-            Lost::Scan(scan) => {
-                Scan::put_together(scan, &plan, &self.additions.files, self.additions.check_files.then_some(context.task_ctx()))
-            }
+            Lost::Scan(scan) => Scan::put_together(scan, &plan, &self.additions.files, self.additions.check_files),
             Lost::Series { projected_away, orderings } => {
                 let schema = plan.schema();
                 let orderings = orderings.iter().map(|ordering| self.ordering(ordering, &schema, context));
