@@ -1,9 +1,11 @@
-//! The 22 queries of TPC-H on executors in processes of their own, against the oracle.
+//! The 22 queries of TPC-H in every shape, against the oracle: embedded, on executors in processes of their own, and on a cluster
+//! started by hand. `WINDROW_TPCH_DATA=DIR` takes the tables that `windrow tpch --scale 1 --output DIR` wrote in place of small ones,
+//! and leaves the partitions to the planner.
 
 use std::path::{Path, PathBuf};
 
 use tokio::sync::OnceCell;
-use windrow::{LocalCluster, Session};
+use windrow::{ConnectOptions, LocalCluster, Session};
 use windrow_tests::rows::Answer;
 use windrow_tests::{engine, oracle, tpch};
 
@@ -18,12 +20,20 @@ pub(crate) struct Data {
     expected: Vec<Answer>,
 }
 
-/// TPC-H at scale 0.02, written once a process.
+/// Tables of any scale that somebody made.
+fn given() -> Option<PathBuf> {
+    std::env::var_os("WINDROW_TPCH_DATA").map(PathBuf::from)
+}
+
+/// TPC-H at scale 0.02, written once a process, unless tables are given.
 pub(crate) async fn data() -> &'static Data {
     static DATA: OnceCell<Data> = OnceCell::const_new();
     DATA.get_or_init(|| async {
-        let folder = program::scratch("tpch");
-        tpch::write(&folder, 0.02, &[]);
+        let folder = given().unwrap_or_else(|| {
+            let folder = program::scratch("tpch");
+            tpch::write(&folder, 0.02, &[]);
+            folder
+        });
         let oracle = oracle::over(&folder, &tpch::TABLES).await.unwrap();
         let queries = tpch::queries();
         let mut expected = Vec::new();
@@ -54,9 +64,11 @@ pub(crate) async fn processes(executors: u32) -> LocalCluster {
     builder.start().await.unwrap()
 }
 
-/// Declares the tables in `session` and has every query cut into `partitions` partitions.
+/// Declares the tables in `session` and has every query over small tables cut into `partitions` partitions.
 pub(crate) async fn prepare(session: &Session, folder: &Path, partitions: u32) {
-    engine::cut(session, partitions).await;
+    if given().is_none() {
+        engine::cut(session, partitions).await;
+    }
     for table in tpch::TABLES {
         let location = folder.join(table);
         let sql = format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", location.display());
@@ -78,6 +90,28 @@ async fn check_all(session: &Session) {
         wrong.extend(data.difference(number, &Answer::new(&schema, &batches)).map(|text| format!("q{number:02}: {text}")));
     }
     assert!(wrong.is_empty(), "{} of 22 queries are wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+async fn all_22_embedded_in(slots: u32) {
+    let options = ConnectOptions { slots: Some(slots), memory_limit: Some(512 << 20), ..ConnectOptions::default() };
+    let session = options.connect().await.unwrap();
+    prepare(&session, &data().await.folder, 5).await;
+    check_all(&session).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_22_embedded_in_1_slot() {
+    all_22_embedded_in(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_22_embedded_in_2_slots() {
+    all_22_embedded_in(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_22_embedded_in_4_slots() {
+    all_22_embedded_in(4).await;
 }
 
 async fn all_22_on(executors: u32) {
