@@ -1,13 +1,15 @@
-//! What a task costs beyond its work: a stage of many empty partitions on one slot, so that each partition is a task of its own,
-//! end to end through scheduler, coordinator, executor and store.
+//! What a task costs beyond its work: a stage of many partitions without rows on one slot, so that each partition is a task of its
+//! own, end to end through scheduler, coordinator, executor and store.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
 use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use windrow_benches::{Series, print};
@@ -59,16 +61,21 @@ async fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// `TASKS` empty partitions, merged by a second stage of one partition.
+/// One partition without rows, divided by hash into `TASKS` partitions: each is a task that reads its segment, finds nothing and
+/// commits nothing. A last stage of one partition reads them all.
 fn graph(schema: &Arc<Schema>) -> Result<StageGraph, Failure> {
-    let empty: Vec<Vec<RecordBatch>> = vec![Vec::new(); TASKS as usize];
-    let source: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(&empty, Arc::clone(schema), None)?;
-    let merged: Arc<dyn ExecutionPlan> = Arc::new(datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec::new(
-        Arc::new(StageInputExec::whole(0, &source)?),
-    ));
-    let input = StageInput { stage: StageId(0), read: InputRead::Whole };
+    let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("x", 0));
+    let source: Arc<dyn ExecutionPlan> = MemorySourceConfig::try_new_exec(&[vec![]], Arc::clone(schema), None)?;
+    let tasks: Arc<dyn ExecutionPlan> = Arc::new(StageInputExec::partitioned(0, &source, vec![Arc::clone(&key)], TASKS)?);
+    let merged: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(Arc::new(StageInputExec::whole(0, &tasks)?)));
+    let divided = StageInput { stage: StageId(0), read: InputRead::Partitioned { offset: 0, count: TASKS } };
+    let whole = StageInput { stage: StageId(1), read: InputRead::Whole };
     Ok(StageGraph {
-        stages: vec![stage(0, TASKS, vec![], Exchange::Merge, &source)?, stage(1, 1, vec![input], Exchange::Result, &merged)?],
+        stages: vec![
+            stage(0, 1, vec![], Exchange::Hash { partitions: TASKS }, &source, &[key])?,
+            stage(1, TASKS, vec![divided], Exchange::Merge, &tasks, &[])?,
+            stage(2, 1, vec![whole], Exchange::Result, &merged, &[])?,
+        ],
         settings: vec![],
     })
 }
@@ -79,8 +86,9 @@ fn stage(
     inputs: Vec<StageInput>,
     exchange: Exchange,
     plan: &Arc<dyn ExecutionPlan>,
+    keys: &[Arc<dyn PhysicalExpr>],
 ) -> Result<Stage, Failure> {
-    let EncodedStage { template, partition_inputs } = encode_stage(plan, &[], &|_| None, &SessionContext::new().task_ctx())?;
+    let EncodedStage { template, partition_inputs } = encode_stage(plan, keys, &|_| None, &SessionContext::new().task_ctx())?;
     Ok(Stage {
         id: StageId(id),
         partitions,

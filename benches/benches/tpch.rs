@@ -1,7 +1,7 @@
 //! TPC-H, query by query in turn: DataFusion in this process, Windrow embedded, and Windrow on two executor processes of one slot.
 //! Prints seconds (median of the runs) and ratios to DataFusion, then the same as one JSON line.
 //!
-//! `cargo bench -p windrow-benches --bench tpch -- --data=DIR [--program=target/release/windrow] [--runs=3]`, where `windrow tpch
+//! `cargo bench --workspace --bench tpch -- --data=DIR [--program=target/release/windrow] [--runs=3]`, where `windrow tpch
 //! --scale 1 --output DIR` makes the data. Rows are counted, and a count that differs ends the bench: a wrong answer has no speed.
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What the benches share: figures of many runs, printed as a table and as one JSON line.
 //!
-//! Each bench is one command, `cargo bench -p windrow-benches --bench NAME`. Compare figures only within one run: machines differ
+//! Each bench is one command, `cargo bench --workspace --bench NAME`. Compare figures only within one run: machines differ
 //! and drift.
 
 use std::time::Duration;
