@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use bytes::Bytes;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -15,7 +14,7 @@ use futures::StreamExt;
 use windrow_benches::{Series, print};
 use windrow_core::clock::Stopwatch;
 use windrow_core::ids::StageId;
-use windrow_core::stage::{Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
+use windrow_core::stage::{Exchange, InputRead, Stage, StageGraph, StageInput};
 use windrow_executor::ExecutorOptions;
 use windrow_flight::{Coordinator, CoordinatorOptions};
 use windrow_planner::{EncodedStage, StageInputExec, encode_stage};
@@ -89,17 +88,5 @@ fn stage(
     keys: &[Arc<dyn PhysicalExpr>],
 ) -> Result<Stage, Failure> {
     let EncodedStage { template, partition_inputs } = encode_stage(plan, keys, &|_| None, &SessionContext::new().task_ctx())?;
-    Ok(Stage {
-        id: StageId(id),
-        partitions,
-        inputs,
-        exchange,
-        repeats: Repeats::Repeatable,
-        whole: false,
-        row_limit: None,
-        template: Bytes::clone(&template),
-        partition_inputs,
-        partition_bytes: vec![],
-        display: String::new(),
-    })
+    Ok(Stage { inputs, template, partition_inputs, ..Stage::new(StageId(id), partitions, exchange) })
 }

@@ -141,6 +141,24 @@ impl StageGraph {
 }
 
 impl Stage {
+    /// A stage without inputs, plan or name whose partitions are [`Repeats::Repeatable`]: for graphs made by hand, in tests and benches.
+    #[must_use]
+    pub fn new(id: StageId, partitions: u32, exchange: Exchange) -> Self {
+        Self {
+            id,
+            partitions,
+            inputs: Vec::new(),
+            exchange,
+            repeats: Repeats::Repeatable,
+            whole: false,
+            row_limit: None,
+            template: Bytes::new(),
+            partition_inputs: Vec::new(),
+            partition_bytes: Vec::new(),
+            display: String::new(),
+        }
+    }
+
     fn validate(&self, index: usize, is_last: bool, stages: &[Stage]) -> Result<()> {
         let fail = |what: &str| Err(Error::internal(format!("stage {index}: {what}")));
         if self.id.0 as usize != index {

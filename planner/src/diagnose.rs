@@ -157,6 +157,7 @@ fn plan_error(message: String, names: &Names) -> Error {
         let suggestion = nearest(name, names.tables.iter().map(|(table, _)| table.as_str()));
         let help = match names.tables.len() {
             0 => "no table exists yet; to read a file write FROM 'file.parquet'".to_owned(),
+            1 => "SHOW TABLES lists the one there is; to read a file write FROM 'file.parquet'".to_owned(),
             count => format!("SHOW TABLES lists {count} tables; to read a file write FROM 'file.parquet'"),
         };
         return Error::new(ErrorKind::NotFound, format!("no table named '{name}'")).with_suggestion(suggestion).with_help(help);

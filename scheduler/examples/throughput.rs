@@ -10,7 +10,7 @@ use windrow_core::clock::{Millis, Stopwatch};
 use windrow_core::config::SchedulerConfig;
 use windrow_core::ids::{AttemptId, Epoch, ExecutorId, Incarnation, JobId, StageId};
 use windrow_core::message::Registration;
-use windrow_core::stage::{Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
+use windrow_core::stage::{Exchange, InputRead, Stage, StageGraph, StageInput};
 use windrow_core::task::{Outcome, PartitionStat};
 use windrow_scheduler::{Action, Event, Scheduler};
 
@@ -18,19 +18,7 @@ const EXECUTORS: u32 = 10_000;
 const TASKS: u32 = 100_000;
 
 fn stage(id: u32, partitions: u32, exchange: Exchange, inputs: Vec<StageInput>) -> Stage {
-    Stage {
-        id: StageId(id),
-        partitions,
-        inputs,
-        exchange,
-        repeats: Repeats::Repeatable,
-        whole: false,
-        row_limit: None,
-        template: Default::default(),
-        partition_inputs: Vec::new(),
-        partition_bytes: Vec::new(),
-        display: String::new(),
-    }
+    Stage { inputs, ..Stage::new(StageId(id), partitions, exchange) }
 }
 
 /// One stage of `TASKS` partitions, and one that reads all of it in `readers` partitions.

@@ -18,19 +18,8 @@ use crate::{Action, Event, JobPhase, JobState, Scheduler};
 const JOB: JobId = JobId(1);
 
 fn stage(id: u32, partitions: u32, exchange: Exchange, inputs: &[(u32, InputRead)]) -> Stage {
-    Stage {
-        id: StageId(id),
-        partitions,
-        inputs: inputs.iter().map(|&(stage, read)| StageInput { stage: StageId(stage), read }).collect(),
-        exchange,
-        repeats: Repeats::Repeatable,
-        whole: false,
-        row_limit: None,
-        template: Default::default(),
-        partition_inputs: Vec::new(),
-        partition_bytes: Vec::new(),
-        display: String::new(),
-    }
+    let inputs = inputs.iter().map(|&(stage, read)| StageInput { stage: StageId(stage), read }).collect();
+    Stage { inputs, ..Stage::new(StageId(id), partitions, exchange) }
 }
 
 fn hash(partitions: u32) -> InputRead {

@@ -90,7 +90,7 @@ impl Lines {
         if let Some(comment) = options.comment {
             builder = builder.with_comment(comment);
         }
-        Ok(Decoder::Csv(builder.build_decoder()))
+        Ok(Decoder::Csv(Box::new(builder.build_decoder())))
     }
 }
 
@@ -99,7 +99,7 @@ fn ends(bytes: &[u8]) -> u64 {
 }
 
 enum Decoder {
-    Csv(csv::reader::Decoder),
+    Csv(Box<csv::reader::Decoder>),
     Json(json::reader::Decoder),
 }
 

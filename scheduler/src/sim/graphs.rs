@@ -14,19 +14,7 @@ pub enum Shape {
 }
 
 fn stage(id: usize, partitions: u32, exchange: Exchange) -> Stage {
-    Stage {
-        id: StageId(u32::try_from(id).unwrap_or(u32::MAX)),
-        partitions,
-        inputs: Vec::new(),
-        exchange,
-        repeats: Repeats::Repeatable,
-        whole: false,
-        row_limit: None,
-        template: Default::default(),
-        partition_inputs: Vec::new(),
-        partition_bytes: Vec::new(),
-        display: String::new(),
-    }
+    Stage::new(StageId(u32::try_from(id).unwrap_or(u32::MAX)), partitions, exchange)
 }
 
 fn input(stage: usize, read: InputRead) -> StageInput {
