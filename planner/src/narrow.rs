@@ -46,6 +46,8 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use windrow_core::{Error, Result};
 
+use crate::runtime_filter::apply::RuntimeFilterExec;
+use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::narrow_source;
 use crate::stage_input::StageInputExec;
 
@@ -316,6 +318,7 @@ fn per_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<AsyncFuncExec>()
         || plan.is::<InterleaveExec>()
         || plan.is::<SortMergeJoinExec>()
+        || plan.is::<RuntimeFilterBuildExec>()
 }
 
 fn one_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
@@ -339,7 +342,7 @@ fn join_rule(plan: &Arc<dyn ExecutionPlan>) -> Rule {
     if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
         return collected(plan, *join.join_type());
     }
-    if plan.is::<CrossJoinExec>() {
+    if plan.is::<CrossJoinExec>() || plan.is::<RuntimeFilterExec>() {
         return Rule::Right;
     }
     if plan.is::<RepartitionExec>() {

@@ -25,7 +25,7 @@ use crate::diagnose::diagnose;
 use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side, yield_after_joins};
 use crate::files::{FileTables, locate, looks_like_path, unreadable};
 use crate::sql::{Meaning, SettingStatement};
-use crate::{explain, logical, physical, sql, stages};
+use crate::{explain, logical, physical, push_down_semi_join, sql, stages};
 
 /// Stack of the thread that plans one statement. DataFusion recurses by the depth of expressions and plans; what `sql.rs` lets
 /// through stays well below this in an unoptimized build.
@@ -124,6 +124,7 @@ impl PlannerSession {
             .with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
+            .with_optimizer_rules(push_down_semi_join::optimizer_rules())
             .with_physical_optimizer_rules(physical::optimizer_rules())
             .build();
         Ok(Self { inner: Arc::new(Inner { context: SessionContext::new_with_state(state), query: RwLock::new(query) }) })
@@ -214,7 +215,7 @@ impl Inner {
             Meaning::Analyze(plan) => {
                 let optimized = logical::optimize(&plan, &state)?;
                 let physical = physical_plan(&optimized, &state, &query, shape).await?;
-                Ok(Planned::Analyze(job(physical, &state)?))
+                Ok(Planned::Analyze(job(physical, &query, &state)?))
             }
             Meaning::Session(plan) => self.change_session(plan, &state, &query, shape).await,
             Meaning::Setting(statement) => self.setting(statement).map_err(|error| DataFusionError::External(Box::new(error))),
@@ -247,7 +248,7 @@ impl Inner {
             return Ok(Planned::Rows { schema, batches });
         }
         let plan = materialize_catalog(physical.plan, &state.task_ctx()).await?;
-        job(Physical { plan, ..physical }, state).map(Planned::Job)
+        job(Physical { plan, ..physical }, query, state).map(Planned::Job)
     }
 
     /// DDL, SET and prepared statements; EXECUTE becomes a query.
@@ -398,9 +399,10 @@ async fn physical_plan(
     Ok(Physical { plan: yield_after_joins(plan)?, cut: sizing.cut })
 }
 
-fn job(physical: Physical, state: &SessionState) -> Result<PlannedJob, DataFusionError> {
+fn job(physical: Physical, query: &QueryConfig, state: &SessionState) -> Result<PlannedJob, DataFusionError> {
     let schema = physical.plan.schema();
-    let graph = StageGraph { stages: stages::split(physical.plan, physical.cut, &state.task_ctx())?, settings: settings(state) };
+    let division = stages::Division { cut: physical.cut, runtime_filters: query.runtime_filters };
+    let graph = StageGraph { stages: stages::split(physical.plan, division, &state.task_ctx())?, settings: settings(state) };
     graph.validate().map_err(|error| DataFusionError::External(Box::new(error)))?;
     Ok(PlannedJob { graph, schema })
 }
@@ -429,7 +431,7 @@ async fn explain_query(
     let physical = physical_plan(&optimized, state, query, shape).await?;
     let undivided = datafusion::physical_plan::displayable(physical.plan.as_ref()).indent(true).to_string();
     let plan_of_catalog = materialize_catalog(physical.plan, &state.task_ctx()).await?;
-    let job = job(Physical { plan: plan_of_catalog, cut: physical.cut }, state)?;
+    let job = job(Physical { plan: plan_of_catalog, cut: physical.cut }, query, state)?;
     let mut plans = vec![("logical plan", optimized.display_indent().to_string()), ("stages", explain::stage_tree(&job.graph))];
     if verbose {
         plans.insert(0, ("initial logical plan", plan.display_indent_schema().to_string()));

@@ -164,7 +164,8 @@ fn failure_of(said: &[Action]) -> Option<&Failed> {
 
 #[test]
 fn a_job_runs_stage_by_stage_and_says_where_its_result_is() {
-    let mut cluster = Cluster::new(SchedulerConfig::default(), &[2, 2]);
+    let config = SchedulerConfig { keep_outputs: false, ..SchedulerConfig::default() };
+    let mut cluster = Cluster::new(config, &[2, 2]);
     cluster.submit(three_stages(8, 3));
     cluster.finish_all();
     assert_eq!(cluster.phase(), JobPhase::Succeeded);
@@ -422,14 +423,21 @@ fn without_executors_a_job_fails_clearly() {
 
 #[test]
 fn a_draining_executor_leaves_when_nobody_needs_it() {
-    let mut cluster = Cluster::new(SchedulerConfig::default(), &[1, 1]);
-    cluster.submit(three_stages(4, 2));
-    cluster.step(Event::DrainAsked { executor: ExecutorId(0) });
-    cluster.finish_stage(0);
-    assert!(!cluster.said.contains(&Action::Drained { executor: ExecutorId(0) }), "its outputs are still needed");
-    cluster.finish_all();
-    assert!(cluster.said.contains(&Action::Drained { executor: ExecutorId(0) }));
-    assert_eq!((cluster.phase(), cluster.scheduler.counters().partitions_rerun), (JobPhase::Succeeded, 0));
+    for keep_outputs in [false, true] {
+        let config = SchedulerConfig { keep_outputs, ..SchedulerConfig::default() };
+        let mut cluster = Cluster::new(config, &[1, 1]);
+        cluster.submit(three_stages(4, 2));
+        cluster.step(Event::DrainAsked { executor: ExecutorId(0) });
+        cluster.finish_stage(0);
+        assert!(!cluster.said.contains(&Action::Drained { executor: ExecutorId(0) }), "its outputs are still needed");
+        cluster.finish_all();
+        assert_eq!((cluster.phase(), cluster.scheduler.counters().partitions_rerun), (JobPhase::Succeeded, 0));
+        if keep_outputs {
+            assert!(!cluster.said.contains(&Action::Drained { executor: ExecutorId(0) }), "the job's result may still be lost");
+            cluster.step(Event::JobReleased { job: JOB });
+        }
+        assert!(cluster.said.contains(&Action::Drained { executor: ExecutorId(0) }));
+    }
 }
 
 #[test]

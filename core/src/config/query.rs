@@ -16,19 +16,27 @@ pub struct QueryConfig {
     pub small_input: ByteSize,
     /// A join's build side below this size is sent whole to every task.
     pub broadcast_limit: ByteSize,
+    /// Let the keys of a join's reduced side drop rows of the other side where they are scanned.
+    pub runtime_filters: bool,
     /// The folder that relative paths in the query are read from; empty is the coordinator's working directory.
     pub directory: String,
 }
 
 impl Default for QueryConfig {
     fn default() -> Self {
-        Self { partitions: 0, small_input: ByteSize::mb(8), broadcast_limit: ByteSize::mib(32), directory: String::new() }
+        Self {
+            partitions: 0,
+            small_input: ByteSize::mb(8),
+            broadcast_limit: ByteSize::mib(32),
+            runtime_filters: true,
+            directory: String::new(),
+        }
     }
 }
 
 impl QueryConfig {
     /// The keys, for listings and suggestions.
-    pub const KEYS: [&str; 4] = ["partitions", "small_input", "broadcast_limit", "directory"];
+    pub const KEYS: [&str; 5] = ["partitions", "small_input", "broadcast_limit", "runtime_filters", "directory"];
 
     /// Sets one key from text.
     ///
@@ -46,6 +54,15 @@ impl QueryConfig {
             }
             "small_input" => self.small_input = ByteSize::b(super::parse_size(value)?),
             "broadcast_limit" => self.broadcast_limit = ByteSize::b(super::parse_size(value)?),
+            "runtime_filters" => {
+                self.runtime_filters = value.trim().to_lowercase().parse().map_err(|source| {
+                    Error::new(
+                        ErrorKind::InvalidConfig,
+                        format!("windrow.query.runtime_filters = '{value}' is neither true nor false"),
+                    )
+                    .with_source(source)
+                })?;
+            }
             "directory" => self.directory = value.to_owned(),
             _ => {
                 return Err(Error::new(ErrorKind::InvalidConfig, format!("no setting named 'windrow.query.{key}'"))
@@ -62,6 +79,7 @@ impl QueryConfig {
             "partitions" => self.partitions.to_string(),
             "small_input" => self.small_input.to_string(),
             "broadcast_limit" => self.broadcast_limit.to_string(),
+            "runtime_filters" => self.runtime_filters.to_string(),
             "directory" => self.directory.clone(),
             _ => return None,
         })

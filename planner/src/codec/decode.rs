@@ -35,6 +35,8 @@ use crate::codec::wire::{
     scalar_from_bytes, schema_from_bytes,
 };
 use crate::equivalence::Equivalence;
+use crate::runtime_filter::apply::RuntimeFilterExec;
+use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::{Files, Scan};
 use crate::stage_input::{LeafRead, StageInputExec};
 
@@ -111,6 +113,19 @@ impl Decoder<'_> {
             OurNode::Child(index) => self.child(index, context),
             OurNode::Input(input) => self.input(*input, context),
             OurNode::WorkTable { name, schema, projection } => work_table(name, &schema, projection),
+            OurNode::FilterBuild { keys } => {
+                let [input] = children else { return internal_err!("a filter of {} inputs", children.len()) };
+                let input = self.proto_to_execution_plan(input, context)?;
+                let keys = self.exprs(&keys, &input.schema(), context)?;
+                Ok(Arc::new(RuntimeFilterBuildExec::new(input, keys)))
+            }
+            OurNode::Filter { keys, routed } => {
+                let [filter, input] = children else { return internal_err!("a filter with {} inputs", children.len()) };
+                let filter = self.proto_to_execution_plan(filter, context)?;
+                let input = self.proto_to_execution_plan(input, context)?;
+                let keys = self.exprs(&keys, &input.schema(), context)?;
+                Ok(Arc::new(RuntimeFilterExec::new(filter, input, keys, routed)))
+            }
             OurNode::Recursive { name, schema, is_distinct } => {
                 let [base, step] = children else { return internal_err!("a recursive query of {} terms", children.len()) };
                 let base = self.proto_to_execution_plan(base, context)?;
@@ -159,7 +174,7 @@ impl Decoder<'_> {
 
     fn input(&self, input: Input, context: &PhysicalPlanDecodeContext<'_>) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = schema_from_bytes(&input.schema)?;
-        let exprs = |exprs: &[Bytes]| exprs.iter().map(|expr| self.expr(expr, &schema, context)).collect::<Result<Vec<_>>>();
+        let exprs = |exprs: &[Bytes]| self.exprs(exprs, &schema, context);
         let mut equivalence = Equivalence { constraints: constraints_from_wire(input.constraints), ..Equivalence::default() };
         for ordering in &input.orderings {
             equivalence.orderings.extend(self.ordering(ordering, &schema, context)?);
@@ -203,6 +218,15 @@ impl Decoder<'_> {
 
     fn expr(&self, bytes: &[u8], schema: &Schema, context: &PhysicalPlanDecodeContext<'_>) -> Result<Arc<dyn PhysicalExpr>> {
         self.proto_to_physical_expr(&decode_message(bytes)?, schema, context)
+    }
+
+    fn exprs(
+        &self,
+        exprs: &[Bytes],
+        schema: &Schema,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        exprs.iter().map(|expr| self.expr(expr, schema, context)).collect()
     }
 
     fn our_expr(&self, ours: OurExpr, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {

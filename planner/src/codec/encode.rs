@@ -38,6 +38,8 @@ use crate::codec::wire::{
     Across, Input, Lost, Node, OurExpr, OurNode, SortKey, constraints_to_wire, scalar_to_bytes, schema_to_bytes, to_bytes,
 };
 use crate::narrow::{Placement, leaves};
+use crate::runtime_filter::apply::RuntimeFilterExec;
+use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::{Scan, ScanFiles};
 use crate::stage_input::{LeafRead, StageInputExec};
 
@@ -141,6 +143,12 @@ impl<'a> Encoder<'a> {
         if let Some(query) = plan.downcast_ref::<RecursiveQueryExec>() {
             let (name, is_distinct) = (query.name().to_string(), query.is_distinct());
             return Ok(Some(OurNode::Recursive { name, schema: schema_to_bytes(&plan.schema())?, is_distinct }));
+        }
+        if let Some(build) = plan.downcast_ref::<RuntimeFilterBuildExec>() {
+            return Ok(Some(OurNode::FilterBuild { keys: self.exprs(build.keys())? }));
+        }
+        if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
+            return Ok(Some(OurNode::Filter { keys: self.exprs(filter.keys())?, routed: filter.routed() }));
         }
         if let Some(table) = plan.downcast_ref::<WorkTableExec>() {
             return Ok(Some(self.codec.named(work_table(table, scope))?));

@@ -64,6 +64,10 @@ pub(crate) enum OurNode {
     Input(Box<Input>),
     /// A `RecursiveQueryExec`; its terms are the node's inputs.
     Recursive { name: String, schema: Bytes, is_distinct: bool },
+    /// A `RuntimeFilterBuildExec` by these keys of its input's rows.
+    FilterBuild { keys: Vec<Bytes> },
+    /// A `RuntimeFilterExec`; its inputs are the filter and the rows, whose keys these are.
+    Filter { keys: Vec<Bytes>, routed: bool },
     /// A `WorkTableExec`.
     WorkTable { name: String, schema: Bytes, projection: Option<Vec<u32>> },
 }
