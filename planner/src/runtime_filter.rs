@@ -24,3 +24,5 @@ pub(crate) mod apply;
 mod bloom;
 pub(crate) mod build;
 pub(crate) mod place;
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! Writes one partition of an attempt: divides its rows into segments, keeps them in full batches, commits them. Next: `store.rs`.
 //!
 //! Rows are routed by DataFusion's own partitioner, so that a row goes where DataFusion's repartition would have sent it. The
-//! partitioner hands out slices of one reordered batch; they are collected until a segment has a full batch of rows and then copied
-//! together, so that one small segment does not pin the rows of all. Memory for a segment is taken when it has rows, never by the
-//! number of consumer partitions.
+//! partitioner hands out slices of one reordered batch. For few consumers the slices are kept as they are: together they hold just
+//! the rows that were to be kept. For many, they are collected until a segment has a full batch of rows and then copied together,
+//! so that readers are not given crumbs. Memory for a segment is taken when it has rows, never by the number of consumer partitions.
 
 use std::sync::Arc;
 
@@ -29,6 +29,9 @@ use crate::classify::classify;
 
 /// Rows of a full batch: DataFusion's batch size.
 const BATCH_ROWS: usize = 8192;
+
+/// Most consumers for which slices are kept as they come: a quarter of a full batch each, on average, is large enough to work on.
+const UNCOPIED_CONSUMERS_MAX: usize = 4;
 
 /// Bytes that collected slices may pin before all of them are copied. 32 MiB: four wide batches for each of a few consumers, and
 /// small beside any executor's memory.
@@ -157,6 +160,9 @@ impl PartitionWriter {
         });
         self.router = Some(router);
         routed?;
+        if self.segments.len() <= UNCOPIED_CONSUMERS_MAX {
+            return self.keep_slices();
+        }
         self.pinned_bytes += pinned.memory_usage();
         let mut grown = 0;
         for index in full {
@@ -166,6 +172,26 @@ impl PartitionWriter {
             self.unpin()?;
         }
         Ok(grown)
+    }
+
+    /// Adds the slices of one batch as they are; returns the bytes that this added. They share their buffers, so a segment's bytes are
+    /// its share of the rows.
+    fn keep_slices(&mut self) -> Result<usize, DataFusionError> {
+        let rows: usize = self.segments.iter().map(|segment| segment.pending_rows).sum();
+        let mut bytes = 0;
+        for segment in &mut self.segments {
+            for slice in &mut segment.pending {
+                let whole = std::mem::replace(slice, RecordBatch::new_empty(Arc::clone(&self.schema)));
+                *slice = self.compactor.compact(whole)?;
+                bytes += self.counter.count_batch(slice);
+            }
+        }
+        for segment in &mut self.segments {
+            segment.bytes += (bytes as u64).saturating_mul(segment.pending_rows as u64) / (rows.max(1) as u64);
+            segment.pending_rows = 0;
+            segment.done.append(&mut segment.pending);
+        }
+        Ok(bytes)
     }
 
     /// Copies the slices of a segment together; returns the bytes that this added.

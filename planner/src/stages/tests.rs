@@ -177,3 +177,71 @@ async fn statements_about_the_session_are_answered_at_once() {
     let error = fixture.session.plan("SELECT cuont(k) FROM t", shape).await.unwrap_err();
     assert_eq!(error.context.suggestion.as_deref(), Some("count"), "{error:?}");
 }
+
+/// The stages that apply a runtime filter: for each, the columns that they test.
+fn filters(graph: &StageGraph) -> Vec<String> {
+    let lines = graph.stages.iter().flat_map(|stage| stage.display.lines());
+    lines.filter_map(|line| line.trim().strip_prefix("RuntimeFilterExec: ").map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn a_reduced_side_of_a_join_drops_rows_of_the_other() {
+    let fixture = Fixture::new(5).await;
+    fixture.plan("SET windrow.query.broadcast_limit = '0B'").await;
+    // Which sides of a join may lose rows without a partner, with t as the reduced one.
+    for (join, expected) in [
+        ("t JOIN u ON t.k = u.k", 1),
+        ("t LEFT JOIN u ON t.k = u.k", 1),
+        ("t RIGHT JOIN u ON t.k = u.k", 1), // the filter on t makes it an inner join
+        ("(SELECT * FROM t WHERE v > 3) AS t FULL JOIN u ON t.k = u.k", 0),
+        ("(SELECT * FROM t WHERE v > 3) AS t RIGHT JOIN u ON t.k = u.k", 0),
+        ("t LEFT SEMI JOIN u ON t.k = u.k", 1),
+        ("t LEFT ANTI JOIN u ON t.k = u.k", 1),
+        ("u LEFT ANTI JOIN t ON t.k = u.k AND t.v > 3", 0),
+    ] {
+        let filter = if join.contains("> 3") { "" } else { "WHERE t.v > 3" };
+        let graph = fixture.graph(&format!("SELECT * FROM {join} {filter}")).await;
+        assert_eq!(filters(&graph).len(), expected, "{join}: {graph:#?}");
+    }
+    let without = fixture.graph("SELECT * FROM t JOIN u ON t.k = u.k").await;
+    assert_eq!(filters(&without), Vec::<String>::new(), "nothing reduces either side");
+    fixture.plan("SET windrow.query.runtime_filters = false").await;
+    let off = fixture.graph("SELECT * FROM t JOIN u ON t.k = u.k WHERE t.v > 3").await;
+    assert_eq!(filters(&off), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_runtime_filter_goes_through_what_keeps_the_key() {
+    let fixture = Fixture::new(5).await;
+    fixture.plan("SET windrow.query.broadcast_limit = '0B'").await;
+    let reduced = "(SELECT k FROM t WHERE v > 3) AS t";
+    for (side, expected) in [
+        ("(SELECT k, sum(w) FROM u GROUP BY k)", 1),
+        ("(SELECT k FROM u UNION ALL SELECT k + 1 FROM u)", 2),
+        // Both sides, and then one side's keys drop rows of the other.
+        ("(SELECT a.k FROM u AS a JOIN u AS b ON a.k = b.k)", 3),
+        ("(SELECT b.k FROM u AS a LEFT JOIN u AS b ON a.k = b.k)", 0), // a row without its partner is another row
+        ("(SELECT a.k FROM u AS a LEFT JOIN u AS b ON a.k = b.k)", 3),
+        ("(SELECT k, row_number() OVER (ORDER BY w) FROM u)", 0),
+        ("(SELECT k FROM u ORDER BY w LIMIT 3)", 0),
+        ("(SELECT max(k) AS k FROM u GROUP BY w)", 0),
+    ] {
+        let graph = fixture.graph(&format!("SELECT * FROM {reduced} LEFT JOIN {side} AS x ON t.k = x.k")).await;
+        assert_eq!(filters(&graph).len(), expected, "{side}: {graph:#?}");
+    }
+}
+
+#[tokio::test]
+async fn semi_joins_go_below_joins_that_drop_nothing() {
+    let fixture = Fixture::new(5).await;
+    fixture.plan("SET windrow.query.broadcast_limit = '0B'").await;
+    // The stage that joins by w is the semi join's if it is below, and the inner join's if not.
+    let first_join = |graph: &StageGraph| {
+        let lines = graph.stages.iter().flat_map(|stage| stage.display.lines());
+        lines.map(str::trim).find(|line| line.starts_with("HashJoinExec")).unwrap_or_default().to_owned()
+    };
+    let below = fixture.graph("SELECT * FROM t JOIN u ON t.k = u.k WHERE u.w IN (SELECT v FROM t)").await;
+    assert!(first_join(&below).contains("Semi"), "{below:#?}");
+    let above = fixture.graph("SELECT * FROM t JOIN u ON t.k = u.k WHERE t.s = 's1' AND u.w IN (SELECT v FROM t)").await;
+    assert!(first_join(&above).contains("Inner"), "{above:#?}");
+}

@@ -29,7 +29,8 @@ macro_rules! corpus {
 }
 
 corpus! {
-    aggregates ctes decimals_times expressions files grouping_sets joins nested not_in order_limit set_operations subqueries types windows
+    aggregates ctes decimals_times expressions files grouping_sets joins nested not_in order_limit runtime_filters set_operations subqueries
+    types windows
 }
 
 /// A result column by the kind of its type.
