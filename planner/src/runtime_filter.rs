@@ -17,12 +17,13 @@
 //!                                               s0  Filter, scan orders
 //! ```
 //!
-//! Here: `bloom.rs` is the filter, `build.rs` and `apply.rs` are the operators, `place.rs` finds where a filter may stand. `stages.rs`
-//! makes the stages.
+//! Here: `bloom.rs` is the filter, `build.rs` and `apply.rs` are the operators, `place.rs` finds where a filter may stand,
+//! `push.rs` moves a selective one into the Parquet reader. `stages.rs` makes the stages.
 
 pub(crate) mod apply;
 mod bloom;
 pub(crate) mod build;
 pub(crate) mod place;
+pub(crate) mod push;
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,9 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::{CsvSource, FileGroup, FileScanConfig, FileSource, JsonSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
-use datafusion::physical_expr::{Partitioning, RangePartitioning};
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column};
+use datafusion::physical_expr::{Partitioning, PhysicalExpr, RangePartitioning};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::protobuf;
 use object_store::memory::InMemory;
@@ -198,6 +200,39 @@ impl Scan {
         };
         Some(Lines { schema, columns, csv: self.format.csv_options(), compression: self.compression.into() })
     }
+}
+
+/// A Parquet scan that also tests rows while it reads them, by what `test` makes of its columns `keys`; `None` for other plans. The
+/// scan's own predicate moves into the reader as well: it is tested second, on the rows that are left.
+pub(crate) fn with_row_filter(
+    plan: &Arc<dyn ExecutionPlan>,
+    keys: &[usize],
+    test: &dyn Fn(Vec<Arc<dyn PhysicalExpr>>) -> Arc<dyn PhysicalExpr>,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(scan) = plan.downcast_ref::<DataSourceExec>() else { return Ok(None) };
+    let Some(config) = scan.data_source().downcast_ref::<FileScanConfig>() else { return Ok(None) };
+    let schema = plan.schema();
+    let source = guarded::inside(&config.file_source, |source| {
+        let Some(parquet) = source.downcast_ref::<ParquetSource>() else { return Ok(None) };
+        let mut columns: Vec<Arc<dyn PhysicalExpr>> = Vec::with_capacity(keys.len());
+        for key in keys {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(*key).name(), *key));
+            columns.push(match source.projection() {
+                Some(projection) => projection.unproject_expr(&column)?,
+                None => column,
+            });
+        }
+        let mut predicate = test(columns);
+        if let Some(own) = source.filter() {
+            predicate = Arc::new(BinaryExpr::new(predicate, Operator::And, own));
+        }
+        let parquet = parquet.with_predicate(predicate).with_pushdown_filters(true);
+        Ok(Some(Arc::new(parquet) as Arc<dyn FileSource>))
+    })?;
+    let Some(file_source) = source else { return Ok(None) };
+    let mut config = config.clone();
+    config.file_source = file_source;
+    Ok(Some(Arc::new(DataSourceExec::new(Arc::new(config)))))
 }
 
 /// What each partition of a stage adds to the template; nothing at all if no scan is sliced.

@@ -37,9 +37,10 @@ use crate::exchange::{Mark, mark, partitions, with_children};
 use crate::explain::stage_display;
 use crate::narrow::{Leaf, Narrowing, Placement, can_narrow, leaves};
 use crate::repeats::repeats;
-use crate::runtime_filter::apply::RuntimeFilterExec;
+use crate::runtime_filter::apply::{FilterUse, RuntimeFilterExec};
 use crate::runtime_filter::build::RuntimeFilterBuildExec;
-use crate::runtime_filter::place::{column, may_filter_left, may_filter_right, place, reduces};
+use crate::runtime_filter::place::{Reach, column, may_filter_left, may_filter_right, place, reduces};
+use crate::runtime_filter::push::domain;
 use crate::stage_input::StageInputExec;
 
 /// What may be done to a plan when it is divided.
@@ -201,10 +202,12 @@ impl Splitter<'_> {
         }
         let schema = source.plan.schema();
         let types = keys.iter().map(|key| key.data_type(&schema)).collect::<Result<Vec<_>>>()?;
-        place(plan, &columns, &mut |scan, columns| {
+        place(plan, &columns, &mut |scan, columns, reach| {
             let held = scan.schema();
             let alike = columns.iter().zip(&types).all(|(column, wanted)| held.field(*column).data_type() == wanted);
-            if !alike {
+            let domain = if let [column] = columns { domain(&scan, *column)? } else { None };
+            let in_scan_only = reach == Reach::Near;
+            if !alike || (in_scan_only && domain.is_none()) {
                 return Ok(scan);
             }
             let leaf = self.filter_stage(source, &keys)?;
@@ -212,7 +215,8 @@ impl Splitter<'_> {
                 let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(held.field(*index).name(), *index));
                 column
             });
-            Ok(Arc::new(RuntimeFilterExec::new(leaf, scan, columns.collect(), routed)))
+            let how = FilterUse { routed, domain, in_scan_only };
+            Ok(Arc::new(RuntimeFilterExec::new(leaf, scan, columns.collect(), how)))
         })
     }
 
@@ -325,7 +329,7 @@ impl Splitter<'_> {
         with_children(plan, vec![new, right])
     }
 
-    /// The right side of a join with the keys of its broadcast left side, made by `left`, passed on beyond its next exchange.
+    /// The right side of a join with the keys of its broadcast left side, made by `left`, passed on to its scans.
     fn reduced_by_broadcast(
         &mut self,
         plan: &Arc<dyn ExecutionPlan>,

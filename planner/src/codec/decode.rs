@@ -119,12 +119,12 @@ impl Decoder<'_> {
                 let keys = self.exprs(&keys, &input.schema(), context)?;
                 Ok(Arc::new(RuntimeFilterBuildExec::new(input, keys)))
             }
-            OurNode::Filter { keys, routed } => {
+            OurNode::Filter { keys, how } => {
                 let [filter, input] = children else { return internal_err!("a filter with {} inputs", children.len()) };
                 let filter = self.proto_to_execution_plan(filter, context)?;
                 let input = self.proto_to_execution_plan(input, context)?;
                 let keys = self.exprs(&keys, &input.schema(), context)?;
-                Ok(Arc::new(RuntimeFilterExec::new(filter, input, keys, routed)))
+                Ok(Arc::new(RuntimeFilterExec::new(filter, input, keys, how)))
             }
             OurNode::Recursive { name, schema, is_distinct } => {
                 let [base, step] = children else { return internal_err!("a recursive query of {} terms", children.len()) };

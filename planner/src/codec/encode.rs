@@ -148,7 +148,7 @@ impl<'a> Encoder<'a> {
             return Ok(Some(OurNode::FilterBuild { keys: self.exprs(build.keys())? }));
         }
         if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
-            return Ok(Some(OurNode::Filter { keys: self.exprs(filter.keys())?, routed: filter.routed() }));
+            return Ok(Some(OurNode::Filter { keys: self.exprs(filter.keys())?, how: filter.how() }));
         }
         if let Some(table) = plan.downcast_ref::<WorkTableExec>() {
             return Ok(Some(self.codec.named(work_table(table, scope))?));

@@ -11,6 +11,7 @@ use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::runtime_filter::apply::FilterUse;
 use crate::scan::Scan;
 
 /// A stage's plan. Nodes are flat, children before their parents, so that no message nests deeper than one node's expressions:
@@ -67,7 +68,7 @@ pub(crate) enum OurNode {
     /// A `RuntimeFilterBuildExec` by these keys of its input's rows.
     FilterBuild { keys: Vec<Bytes> },
     /// A `RuntimeFilterExec`; its inputs are the filter and the rows, whose keys these are.
-    Filter { keys: Vec<Bytes>, routed: bool },
+    Filter { keys: Vec<Bytes>, how: FilterUse },
     /// A `WorkTableExec`.
     WorkTable { name: String, schema: Bytes, projection: Option<Vec<u32>> },
 }

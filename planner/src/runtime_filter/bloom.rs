@@ -1,7 +1,11 @@
 //! Keys as a set of Bloom filters: one for each partition of the side that they come from.
 
-use arrow::array::{ArrayRef, BinaryArray, BooleanArray};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::record_batch::RecordBatch;
 use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::internal_datafusion_err;
 use datafusion::error::Result;
@@ -29,26 +33,42 @@ pub(super) fn to_bytes(hashes: &[u64]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The schema of a filter: its bytes, null if there were too many keys, and how many keys it was made of.
+pub(super) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("filter", DataType::Binary, true), Field::new("keys", DataType::UInt64, false)]))
+}
+
 /// The filters of all partitions.
 #[derive(Debug)]
 pub(super) struct KeyFilter {
     parts: Vec<Sbbf>,
+    /// Of all parts, duplicates included.
+    keys: u64,
     /// A key of partition `hash % parts` can only be in that part; otherwise, in any of them.
     routed: bool,
 }
 
 impl KeyFilter {
     /// From the rows of the build stage, one a partition; `None` if one of them is null: too many keys to tell.
-    pub(super) fn from_rows(rows: &[BinaryArray], routed: bool) -> Result<Option<Self>> {
-        let mut parts = Vec::new();
-        for value in rows.iter().flat_map(|rows| rows.iter()) {
-            let Some(bytes) = value else { return Ok(None) };
-            if bytes.is_empty() || bytes.len() % 32 != 0 {
-                return Err(internal_datafusion_err!("a runtime filter of {} bytes", bytes.len()));
+    pub(super) fn from_rows(rows: &[RecordBatch], routed: bool) -> Result<Option<Self>> {
+        let mut filter = Self { parts: Vec::new(), keys: 0, routed };
+        for rows in rows {
+            let (bytes, keys) = (rows.column(0).as_binary::<i32>(), rows.column(1).as_primitive::<UInt64Type>());
+            for (bytes, keys) in bytes.iter().zip(keys.values()) {
+                let Some(bytes) = bytes else { return Ok(None) };
+                if bytes.is_empty() || bytes.len() % 32 != 0 {
+                    return Err(internal_datafusion_err!("a runtime filter of {} bytes", bytes.len()));
+                }
+                filter.parts.push(Sbbf::new(bytes));
+                filter.keys = filter.keys.saturating_add(*keys);
             }
-            parts.push(Sbbf::new(bytes));
         }
-        Ok(Some(Self { parts, routed }))
+        Ok(Some(filter))
+    }
+
+    /// How many keys it was made of; those that came more than once may count as often.
+    pub(super) fn keys(&self) -> u64 {
+        self.keys
     }
 
     /// Which of the rows with these hashes may have a partner.

@@ -3,8 +3,7 @@
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, BinaryArray, UInt64Array};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Statistics, internal_err};
@@ -38,7 +37,7 @@ impl RuntimeFilterBuildExec {
     /// A filter of the values of `keys`, which are over the schema of `input`.
     pub(crate) fn new(input: Arc<dyn ExecutionPlan>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Self {
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema()),
+            EquivalenceProperties::new(bloom::schema()),
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
             EmissionType::Final,
             Boundedness::Bounded,
@@ -49,11 +48,6 @@ impl RuntimeFilterBuildExec {
     pub(crate) fn keys(&self) -> &[Arc<dyn PhysicalExpr>] {
         &self.keys
     }
-}
-
-/// The schema of a filter: one column of bytes.
-pub(super) fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("filter", DataType::Binary, true)]))
 }
 
 async fn build(
@@ -84,9 +78,10 @@ async fn build(
     let timer = metrics.elapsed_compute().timer();
     let filter = if complete { Some(bloom::to_bytes(&all)?) } else { None };
     timer.done();
-    let column: ArrayRef = Arc::new(BinaryArray::from_iter([filter]));
+    let filter: ArrayRef = Arc::new(BinaryArray::from_iter([filter]));
+    let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values([all.len() as u64]));
     metrics.record_output(1);
-    Ok(RecordBatch::try_new(schema(), vec![column])?)
+    Ok(RecordBatch::try_new(bloom::schema(), vec![filter, keys])?)
 }
 
 impl DisplayAs for RuntimeFilterBuildExec {
@@ -135,7 +130,7 @@ impl ExecutionPlan for RuntimeFilterBuildExec {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let row = futures::stream::once(build(input, self.keys.clone(), partition, context, metrics));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema(), row)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(bloom::schema(), row)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -143,6 +138,6 @@ impl ExecutionPlan for RuntimeFilterBuildExec {
     }
 
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        Ok(Arc::new(Statistics::new_unknown(&schema())))
+        Ok(Arc::new(Statistics::new_unknown(&bloom::schema())))
     }
 }

@@ -52,22 +52,21 @@ pub(crate) fn reduces(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     })
 }
 
-/// How far down a filter must stand to be worth its place.
+/// How far a scan is from the join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// At any scan: rows of it pass an exchange, or are collected for a join.
-    Scan,
-    /// Below the next exchange: until then, the join that the filter is of drops the rows itself.
-    Beyond,
+pub(crate) enum Reach {
+    /// Its rows pass an exchange on their way, or are collected for another join: to drop them saves that.
+    Far,
+    /// Its rows come to the join at once, which drops them itself.
+    Near,
 }
 
-/// What stands at a scan instead of it, told the places of the columns there.
-pub(crate) type Wrap<'a> = dyn FnMut(Arc<dyn ExecutionPlan>, &[usize]) -> Result<Arc<dyn ExecutionPlan>> + 'a;
+/// What stands at a scan instead of it, told the places of the columns there, and how far the scan is from the join.
+pub(crate) type Wrap<'a> = dyn FnMut(Arc<dyn ExecutionPlan>, &[usize], Reach) -> Result<Arc<dyn ExecutionPlan>> + 'a;
 
-/// The plan with `wrap` around the scans that `columns` come from, where dropping rows saves an exchange or a join's memory. The same
-/// `Arc` if there are none.
+/// The plan with `wrap` around the scans that `columns` come from. The same `Arc` if there are none.
 pub(crate) fn place(plan: &Arc<dyn ExecutionPlan>, columns: &[usize], wrap: &mut Wrap<'_>) -> Result<Arc<dyn ExecutionPlan>> {
-    descend(plan, columns, Reach::Beyond, wrap)
+    descend(plan, columns, Reach::Near, wrap)
 }
 
 fn descend(
@@ -77,7 +76,7 @@ fn descend(
     wrap: &mut Wrap<'_>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     if is_scan(plan) {
-        return if reach == Reach::Scan { wrap(Arc::clone(plan), columns) } else { Ok(Arc::clone(plan)) };
+        return wrap(Arc::clone(plan), columns, reach);
     }
     let children = plan.children();
     let mut placed = Vec::with_capacity(children.len());
@@ -85,7 +84,7 @@ fn descend(
     for (index, child) in children.into_iter().enumerate() {
         let new = match below(plan, index, columns) {
             Some(columns) => {
-                let reach = if moves_rows(plan) || (plan.is::<HashJoinExec>() && index == 0) { Reach::Scan } else { reach };
+                let reach = if moves_rows(plan) || (plan.is::<HashJoinExec>() && index == 0) { Reach::Far } else { reach };
                 descend(child, &columns, reach, wrap)?
             }
             None => Arc::clone(child),
@@ -111,7 +110,7 @@ fn moves_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
 }
 
 /// The columns of child `index` that `columns` of `plan` are, if a row of the child matters only to rows with the same values.
-fn below(plan: &Arc<dyn ExecutionPlan>, index: usize, columns: &[usize]) -> Option<Vec<usize>> {
+pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, index: usize, columns: &[usize]) -> Option<Vec<usize>> {
     if plan.fetch().is_some() {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, StringViewArray};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, StringViewArray, UInt64Array};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -13,10 +13,12 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::metrics::Time;
 use datafusion::physical_plan::repartition::BatchPartitioner;
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned};
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
-use super::apply::RuntimeFilterExec;
+use super::apply::{FilterUse, RuntimeFilterExec};
 use super::bloom::{self, KeyFilter};
 use super::build::RuntimeFilterBuildExec;
+use crate::testing::{lines, physical, run, sorted};
 
 fn numbers(values: impl IntoIterator<Item = Option<i64>>) -> RecordBatch {
     let n: ArrayRef = Arc::new(Int64Array::from_iter(values));
@@ -46,7 +48,12 @@ async fn filtered(
     context: &Arc<TaskContext>,
 ) -> Vec<Option<i64>> {
     let build: Arc<dyn ExecutionPlan> = Arc::new(RuntimeFilterBuildExec::new(memory(build), keys()));
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(RuntimeFilterExec::new(build, memory(&[probe]), keys(), routed));
+    let plan: Arc<dyn ExecutionPlan> = Arc::new(RuntimeFilterExec::new(
+        build,
+        memory(&[probe]),
+        keys(),
+        FilterUse { routed, domain: None, in_scan_only: false },
+    ));
     let batches = collect_partitioned(plan, Arc::clone(context)).await.unwrap().remove(0);
     batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().iter().collect::<Vec<_>>()).collect()
 }
@@ -111,7 +118,9 @@ async fn a_useless_filter_rests_and_tries_again() {
 
 #[test]
 fn a_filter_that_is_none_is_an_error() {
-    let row = BinaryArray::from_iter_values([[1_u8; 31]]);
+    let filter: ArrayRef = Arc::new(BinaryArray::from_iter_values([[1_u8; 31]]));
+    let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values([1]));
+    let row = RecordBatch::try_new(bloom::schema(), vec![filter, keys]).unwrap();
     KeyFilter::from_rows(&[row], false).unwrap_err();
 }
 
@@ -120,4 +129,46 @@ fn a_filter_holds_ten_bits_a_key() {
     let hashes: Vec<u64> = (0..100_000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
     let bytes = bloom::to_bytes(&hashes).unwrap();
     assert!((125_000..=262_144).contains(&bytes.len()), "{} bytes", bytes.len());
+}
+
+/// A Parquet file of the numbers below 10,000 and twice each, in ten row groups.
+async fn parquet(directory: &std::path::Path) -> Arc<dyn ExecutionPlan> {
+    let session = SessionContext::new();
+    let numbers = "SELECT value AS n, value * 2 AS twice FROM range(0, 10000)";
+    let path = directory.join("numbers.parquet").display().to_string();
+    let copy = format!("COPY ({numbers}) TO '{path}' OPTIONS ('format.max_row_group_size' '1000')");
+    session.sql(&copy).await.unwrap().collect().await.unwrap();
+    session.register_parquet("numbers", &path, ParquetReadOptions::default()).await.unwrap();
+    physical(&session, "SELECT twice, n FROM numbers WHERE twice > 100").await
+}
+
+#[tokio::test]
+async fn a_selective_filter_is_tested_by_the_parquet_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    let context = Arc::new(TaskContext::default());
+    for (keys, domain, in_scan) in [(10, Some(10_000), true), (10, Some(1_000), false), (10, None, false)] {
+        let scan = parquet(directory.path()).await;
+        let build: Arc<dyn ExecutionPlan> =
+            Arc::new(RuntimeFilterBuildExec::new(memory(&[vec![some((0..keys).map(|n| n * 700))]]), vec![keys_of("n", 0)]));
+        let how = FilterUse { routed: false, domain, in_scan_only: true };
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(RuntimeFilterExec::new(build, scan, vec![keys_of("n", 1)], how));
+        let rows = run(&plan, &context).await.unwrap();
+        let passed = sorted(lines(rows.iter().flatten()));
+        assert!((1..keys).all(|n| passed.contains(&format!("{}|{}", n * 1_400, n * 700))), "{passed:?}");
+        assert!(!passed.contains(&"0|0".to_owned()), "the scan's own predicate still holds");
+        assert_eq!(passed.len() < 500, in_scan, "{} rows pass with {domain:?} values", passed.len());
+    }
+}
+
+fn keys_of(name: &str, index: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(Column::new(name, index))
+}
+
+#[tokio::test]
+async fn the_domain_of_an_integer_column_is_its_range() {
+    let directory = tempfile::tempdir().unwrap();
+    let scan = parquet(directory.path()).await;
+    let domain = super::push::domain(&scan, 1).unwrap();
+    assert!(domain.is_some_and(|domain| (9_000..=10_000).contains(&domain)), "{domain:?}");
+    assert_eq!(super::push::domain(&memory(&[vec![some(0..10)]]), 1).unwrap(), None, "a text has no range");
 }

@@ -32,6 +32,16 @@ pub(super) fn guarded(source: &Arc<dyn FileSource>, lines: Option<Lines>) -> Arc
     Arc::new(Guarded { inner: Arc::clone(source), lines: lines.map(Arc::new) })
 }
 
+/// The source inside of the guards with something changed, if `source` has them and `change` does it.
+pub(super) fn inside(
+    source: &Arc<dyn FileSource>,
+    change: impl FnOnce(&Arc<dyn FileSource>) -> Result<Option<Arc<dyn FileSource>>>,
+) -> Result<Option<Arc<dyn FileSource>>> {
+    let Some(held) = source.downcast_ref::<Guarded>() else { return change(source) };
+    let inner = change(&held.inner)?;
+    Ok(inner.map(|inner| Arc::new(Guarded { inner, lines: held.lines.clone() }) as Arc<dyn FileSource>))
+}
+
 struct Guarded {
     inner: Arc<dyn FileSource>,
     lines: Option<Arc<Lines>>,
