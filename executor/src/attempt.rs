@@ -31,6 +31,7 @@ use windrow_planner::{InputPart, StageInputs, TaskPlan, decode_task};
 
 use crate::classify::{classify, exhausted, join, panicked};
 use crate::executor::Template;
+use crate::grace::with_joins_that_fit;
 use crate::shuffle::broadcast::Broadcasts;
 use crate::shuffle::read::ShuffleReader;
 use crate::shuffle::store::ShuffleStore;
@@ -205,10 +206,12 @@ impl Attempt {
         let spec = &self.spec;
         let decode = || decode_task(&self.template.plan, spec.slice, spec.partitions, &spec.partition_inputs, scalars, context);
         let plan = std::panic::catch_unwind(AssertUnwindSafe(decode)).map_err(|payload| panicked(payload.as_ref()))?;
-        let plan = plan.map_err(|error| match error.kind {
+        let TaskPlan { plan, hash_keys } = plan.map_err(|error| match error.kind {
             ErrorKind::Internal => Failed::internal(error.to_string()),
             _ => Failed::fatal(&error),
         })?;
+        let plan = with_joins_that_fit(plan, self.services.store.spill()).map_err(|error| classify(&error))?;
+        let plan = TaskPlan { plan, hash_keys };
         let count = plan.plan.properties().output_partitioning().partition_count();
         if count != spec.slice.len() as usize {
             let sentence = format!("the plan of {} has {count} partitions for a slice of {}", spec.attempt, spec.slice.len());

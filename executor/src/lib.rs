@@ -7,6 +7,7 @@
 mod attempt;
 mod classify;
 mod executor;
+mod grace;
 pub mod machine;
 mod memory;
 mod operator_files;

@@ -35,9 +35,10 @@ pub struct ExecutorPool {
     pressure: OnceLock<SyncSender<()>>,
 }
 
-/// Consumers that are never refused: DataFusion's `RepartitionExec` reads what it spilled in an order that can wait for itself
-/// when another input must progress first (`spill_pool.rs`), so it would hang instead of going slower.
-const NEVER_REFUSED: &str = "RepartitionExec[";
+/// Consumers that are never refused. DataFusion's `RepartitionExec` reads what it spilled in an order that can wait for itself
+/// when another input must progress first (`spill_pool.rs`), so it would hang instead of going slower. Its hash join takes what was
+/// taken for it before and is given back as it takes (`grace/build.rs`), and would fail if another came between.
+const NEVER_REFUSED: [&str; 2] = ["RepartitionExec[", "HashJoinInput"];
 
 impl ExecutorPool {
     /// A pool of `limit` bytes that signals pressure from `evict_from_percent` of them on.
@@ -161,7 +162,7 @@ impl MemoryPool for ExecutorPool {
         }
         self.signal_pressure();
         let name = reservation.consumer().name();
-        if name.starts_with(NEVER_REFUSED) {
+        if NEVER_REFUSED.iter().any(|spared| name.starts_with(spared)) {
             self.take(additional);
             return Ok(());
         }

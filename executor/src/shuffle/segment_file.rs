@@ -117,9 +117,29 @@ impl SegmentFile {
         &self.path
     }
 
+    /// Bytes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// In how many rounds batches were appended to a segment.
+    pub(crate) fn rounds(&self, segment: u32) -> usize {
+        self.extents.get(segment as usize).map_or(0, Vec::len)
+    }
+
     /// Reads, verifies and decodes one segment. Blocks.
     pub(crate) fn read(&self, segment: u32) -> Result<Vec<RecordBatch>, LostCause> {
         let extents = self.extents.get(segment as usize).ok_or(LostCause::Missing)?;
+        self.read_extents(extents)
+    }
+
+    /// As [`Self::read`], what one round appended.
+    pub(crate) fn read_round(&self, segment: u32, round: usize) -> Result<Vec<RecordBatch>, LostCause> {
+        let extents = self.extents.get(segment as usize).and_then(|extents| extents.get(round..=round));
+        self.read_extents(extents.ok_or(LostCause::Missing)?)
+    }
+
+    fn read_extents(&self, extents: &[Extent]) -> Result<Vec<RecordBatch>, LostCause> {
         if extents.is_empty() {
             return Ok(Vec::new());
         }
