@@ -14,6 +14,7 @@ use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, S
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use windrow_core::config::QueryConfig;
+use windrow_core::config::query::MEMORY_LIMIT;
 use windrow_core::error::nearest;
 use windrow_core::ids::StageId;
 use windrow_core::stage::StageGraph;
@@ -214,7 +215,7 @@ impl Inner {
             Meaning::Analyze(plan) => {
                 let optimized = logical::optimize(&plan, &state)?;
                 let physical = physical_plan(&optimized, &state, &query, shape).await?;
-                Ok(Planned::Analyze(job(physical, &state)?))
+                Ok(Planned::Analyze(job(physical, &state, &query)?))
             }
             Meaning::Session(plan) => self.change_session(plan, &state, &query, shape).await,
             Meaning::Setting(statement) => self.setting(statement).map_err(|error| DataFusionError::External(Box::new(error))),
@@ -247,7 +248,7 @@ impl Inner {
             return Ok(Planned::Rows { schema, batches });
         }
         let plan = materialize_catalog(physical.plan, &state.task_ctx()).await?;
-        job(Physical { plan, ..physical }, state).map(Planned::Job)
+        job(Physical { plan, ..physical }, state, query).map(Planned::Job)
     }
 
     /// DDL, SET and prepared statements; EXECUTE becomes a query.
@@ -398,15 +399,17 @@ async fn physical_plan(
     Ok(Physical { plan: yield_after_joins(plan)?, cut: sizing.cut })
 }
 
-fn job(physical: Physical, state: &SessionState) -> Result<PlannedJob, DataFusionError> {
+fn job(physical: Physical, state: &SessionState, query: &QueryConfig) -> Result<PlannedJob, DataFusionError> {
     let schema = physical.plan.schema();
-    let graph = StageGraph { stages: stages::split(physical.plan, physical.cut, &state.task_ctx())?, settings: settings(state) };
+    let graph =
+        StageGraph { stages: stages::split(physical.plan, physical.cut, &state.task_ctx())?, settings: settings(state, query) };
     graph.validate().map_err(|error| DataFusionError::External(Box::new(error)))?;
     Ok(PlannedJob { graph, schema })
 }
 
-/// The session's DataFusion options that differ from the defaults: nothing of them is in a plan.
-fn settings(state: &SessionState) -> Vec<(String, String)> {
+/// The session's DataFusion options that differ from the defaults, and what executors must know of its own: nothing of them is in a
+/// plan.
+fn settings(state: &SessionState, query: &QueryConfig) -> Vec<(String, String)> {
     let defaults: BTreeMap<String, Option<String>> =
         SessionConfig::new().options().entries().into_iter().map(|entry| (entry.key, entry.value)).collect();
     state
@@ -415,6 +418,7 @@ fn settings(state: &SessionState) -> Vec<(String, String)> {
         .into_iter()
         .filter(|entry| defaults.get(&entry.key) != Some(&entry.value))
         .filter_map(|entry| Some((entry.key, entry.value?)))
+        .chain((query.memory_limit.as_u64() > 0).then(|| (MEMORY_LIMIT.to_owned(), query.memory_limit.as_u64().to_string())))
         .collect()
 }
 
@@ -429,7 +433,7 @@ async fn explain_query(
     let physical = physical_plan(&optimized, state, query, shape).await?;
     let undivided = datafusion::physical_plan::displayable(physical.plan.as_ref()).indent(true).to_string();
     let plan_of_catalog = materialize_catalog(physical.plan, &state.task_ctx()).await?;
-    let job = job(Physical { plan: plan_of_catalog, cut: physical.cut }, state)?;
+    let job = job(Physical { plan: plan_of_catalog, cut: physical.cut }, state, query)?;
     let mut plans = vec![("logical plan", optimized.display_indent().to_string()), ("stages", explain::stage_tree(&job.graph))];
     if verbose {
         plans.insert(0, ("initial logical plan", plan.display_indent_schema().to_string()));

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result, nearest};
 
+/// The setting that travels with a job to its executors, in bytes.
+pub const MEMORY_LIMIT: &str = "windrow.query.memory_limit";
+
 /// Settings of a session's queries; `SET windrow.query.<key> = <value>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -16,19 +19,27 @@ pub struct QueryConfig {
     pub small_input: ByteSize,
     /// A join's build side below this size is sent whole to every task.
     pub broadcast_limit: ByteSize,
+    /// Most memory that the operators of one query take on each executor; beyond it they spill. 0 or `none`: what the executor has.
+    pub memory_limit: ByteSize,
     /// The folder that relative paths in the query are read from; empty is the coordinator's working directory.
     pub directory: String,
 }
 
 impl Default for QueryConfig {
     fn default() -> Self {
-        Self { partitions: 0, small_input: ByteSize::mb(8), broadcast_limit: ByteSize::mib(32), directory: String::new() }
+        Self {
+            partitions: 0,
+            small_input: ByteSize::mb(8),
+            broadcast_limit: ByteSize::mib(32),
+            memory_limit: ByteSize::b(0),
+            directory: String::new(),
+        }
     }
 }
 
 impl QueryConfig {
     /// The keys, for listings and suggestions.
-    pub const KEYS: [&str; 4] = ["partitions", "small_input", "broadcast_limit", "directory"];
+    pub const KEYS: [&str; 5] = ["partitions", "small_input", "broadcast_limit", "memory_limit", "directory"];
 
     /// Sets one key from text.
     ///
@@ -46,6 +57,10 @@ impl QueryConfig {
             }
             "small_input" => self.small_input = ByteSize::b(super::parse_size(value)?),
             "broadcast_limit" => self.broadcast_limit = ByteSize::b(super::parse_size(value)?),
+            "memory_limit" => {
+                let bytes = if value.trim().eq_ignore_ascii_case("none") { 0 } else { super::parse_size(value)? };
+                self.memory_limit = ByteSize::b(bytes);
+            }
             "directory" => self.directory = value.to_owned(),
             _ => {
                 return Err(Error::new(ErrorKind::InvalidConfig, format!("no setting named 'windrow.query.{key}'"))
@@ -62,6 +77,7 @@ impl QueryConfig {
             "partitions" => self.partitions.to_string(),
             "small_input" => self.small_input.to_string(),
             "broadcast_limit" => self.broadcast_limit.to_string(),
+            "memory_limit" => self.memory_limit.to_string(),
             "directory" => self.directory.clone(),
             _ => return None,
         })

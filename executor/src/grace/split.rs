@@ -14,7 +14,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_expr::PhysicalExprRef;
 use datafusion::physical_plan::metrics::SpillMetrics;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use windrow_core::failure::{Failed, Failure, LostCause, TransientKind};
 
 use super::build::Size;
@@ -33,7 +33,7 @@ const TOGETHER_ROWS: (usize, usize) = (512, 8192);
 /// Bytes that are written at a time. With what is put together, a division holds twice this.
 const ROUND_BYTES: usize = PARTS * TOGETHER_BYTES;
 
-/// Rounds that are read ahead of the join.
+/// Batches that are read ahead of the join.
 const READ_AHEAD: usize = 2;
 
 /// Any number that DataFusion does not use for its own exchanges and joins; the depth is added.
@@ -49,19 +49,18 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Its rows, read round by round.
+    /// Its rows, read batch by batch.
     pub(super) fn rows(&self) -> SendableRecordBatchStream {
         let (file, index) = (Arc::clone(&self.file), self.index);
-        let rounds = stream::iter(0..file.rounds(index)).map(move |round| {
+        let read = move |batch| {
             let file = Arc::clone(&file);
-            let read = tokio::task::spawn_blocking(move || file.read_round(index, round));
+            let read = tokio::task::spawn_blocking(move || file.read(index, batch));
             async move {
-                let batches = read.await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
-                let batches = batches.map_err(|cause| DataFusionError::External(Box::new(unreadable(cause))))?;
-                Ok::<_, DataFusionError>(stream::iter(batches.into_iter().map(Ok)))
+                let batch = read.await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
+                batch.map_err(|cause| external(unreadable(cause)))
             }
-        });
-        let rows = rounds.buffered(READ_AHEAD).try_flatten();
+        };
+        let rows = stream::iter(0..self.file.batches(index)).map(read).buffered(READ_AHEAD);
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }
 }
