@@ -121,12 +121,11 @@ impl ExecutorPool {
         let _ = self.reclaim.set(reclaim);
     }
 
-    /// Takes `additional` if `spare` bytes are left over.
-    fn fits(&self, additional: usize, spare: usize) -> bool {
-        let capacity = self.capacity().saturating_sub(spare);
-        let fitted = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(additional).filter(|sum| *sum <= capacity)
-        });
+    /// Takes `additional` if no more than `bound` bytes are in use then.
+    fn fits(&self, additional: usize, bound: usize) -> bool {
+        let fitted = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(additional).filter(|sum| *sum <= bound));
         if let Ok(before) = fitted {
             self.signal(before, additional);
         }
@@ -159,12 +158,14 @@ impl ExecutorPool {
         NEVER_REFUSED.iter().any(|spared| reservation.consumer().name().starts_with(spared))
     }
 
-    /// Takes `additional` bytes for `reservation` if `spare` bytes are left over, after the store gave what it has.
+    /// Takes `additional` bytes for `reservation` if `spare` bytes are left over, after the store gave what it has. An operator that
+    /// cannot spill would fail, so it is refused only above the limit itself.
     pub(crate) fn try_take(&self, reservation: &MemoryReservation, additional: usize, spare: usize) -> Result<()> {
         let name = reservation.consumer().name();
         // The store writes its own batches, and need not wait for others of its own.
         let may_write = name != STORE;
-        while !self.fits(additional, spare) {
+        let bound = if reservation.consumer().can_spill() { self.capacity().saturating_sub(spare) } else { self.limit };
+        while !self.fits(additional, bound) {
             if self.make_room(additional.saturating_add(spare), may_write) {
                 continue;
             }

@@ -217,7 +217,7 @@ impl Parts {
     }
 
     fn reservation(&self, partition: usize, context: &Arc<TaskContext>) -> MemoryReservation {
-        MemoryConsumer::new(format!("HashJoinBuild[{partition}]")).register(context.memory_pool())
+        MemoryConsumer::new(format!("HashJoinBuild[{partition}]")).with_can_spill(true).register(context.memory_pool())
     }
 
     fn spill_metrics(&self, partition: usize) -> SpillMetrics {

@@ -186,7 +186,9 @@ fn shrunk(part: Size, whole: Size) -> bool {
 
 impl Joiner {
     fn reservation(&self) -> MemoryReservation {
-        MemoryConsumer::new(format!("GraceHashJoin[{}]", self.partition)).register(self.context.memory_pool())
+        MemoryConsumer::new(format!("GraceHashJoin[{}]", self.partition))
+            .with_can_spill(true)
+            .register(self.context.memory_pool())
     }
 
     /// Memory to build from `size`, if the pool has it.
