@@ -152,7 +152,7 @@ async fn all_join_types_give_the_same_rows_in_any_pool() {
                 // A thousand nulls on each side make a million rows; the other types cover the equality of nulls.
                 continue;
             }
-            let plan = builder(source(&[left.clone()]), source(&[right.clone()]), join)
+            let plan = builder(source(std::slice::from_ref(&left)), source(std::slice::from_ref(&right)), join)
                 .with_partition_mode(PartitionMode::Partitioned)
                 .with_filter(with_filter.then(filter))
                 .with_null_equality(nulls)
@@ -171,7 +171,7 @@ async fn one_key_with_half_of_the_rows_is_joined_block_by_block() {
     let small = batches(40_000, |row| Some(if row % 4000 == 0 { 42 } else { row as i64 + 20_000 }), "small");
     for join in TYPES {
         for (left, right) in [(&large, &small), (&small, &large)] {
-            let plan = builder(source(&[left.clone()]), source(&[right.clone()]), join)
+            let plan = builder(source(std::slice::from_ref(left)), source(std::slice::from_ref(right)), join)
                 .with_partition_mode(PartitionMode::Partitioned)
                 .with_projection(match join {
                     JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => Some(vec![4, 0, 5]),
@@ -195,7 +195,7 @@ async fn both_sides_of_one_key_are_joined_block_by_block() {
         JoinType::LeftMark,
         JoinType::RightMark,
     ] {
-        let plan = builder(source(&[left.clone()]), source(&[right.clone()]), join)
+        let plan = builder(source(std::slice::from_ref(&left)), source(std::slice::from_ref(&right)), join)
             .with_partition_mode(PartitionMode::Partitioned)
             .build()
             .unwrap();
@@ -219,7 +219,7 @@ async fn a_shared_build_side_is_divided_once_for_all_partitions() {
     let (left, right) = (batches(12_000, scattered(31), "left"), batches(9_000, scattered(17), "right"));
     let halves: Vec<Vec<RecordBatch>> = right.chunks(5).map(<[RecordBatch]>::to_vec).collect();
     for join in TYPES {
-        let collected = Arc::new(CoalescePartitionsExec::new(source(&[left.clone()])));
+        let collected = Arc::new(CoalescePartitionsExec::new(source(std::slice::from_ref(&left))));
         let plan = builder(collected, source(&halves), join).with_partition_mode(PartitionMode::CollectLeft).build().unwrap();
         compare(&plan, 64 << 20, false).await;
         compare(&plan, 1 << 20, true).await;
@@ -232,7 +232,7 @@ async fn empty_sides_and_nulls_of_not_in_are_right() {
     let without_nulls = batches(12_000, |row| Some(row as i64 % 5000), "rows");
     for join in TYPES {
         for (left, right) in [(&rows, &vec![]), (&vec![], &rows)] {
-            let plan = builder(source(&[left.clone()]), source(&[right.clone()]), join)
+            let plan = builder(source(std::slice::from_ref(left)), source(std::slice::from_ref(right)), join)
                 .with_partition_mode(PartitionMode::Partitioned)
                 .build()
                 .unwrap();
@@ -242,7 +242,7 @@ async fn empty_sides_and_nulls_of_not_in_are_right() {
     for right in [&rows, &without_nulls, &vec![]] {
         for partitions in [vec![right.clone()], right.chunks(4).map(<[RecordBatch]>::to_vec).collect()] {
             let partitions = if partitions.is_empty() { vec![vec![]] } else { partitions };
-            let plan = builder(source(&[rows.clone()]), source(&partitions), JoinType::LeftAnti)
+            let plan = builder(source(std::slice::from_ref(&rows)), source(&partitions), JoinType::LeftAnti)
                 .with_partition_mode(PartitionMode::CollectLeft)
                 .with_null_aware(true)
                 .build()
