@@ -94,7 +94,7 @@ pub(crate) struct SqlOptions {
     #[arg(long, value_name = "N", conflicts_with = "connect", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) slots: Option<u32>,
     /// Memory of the engine in this process, as in 4GB [default: three quarters of the machine's]
-    #[arg(long, value_name = "SIZE", conflicts_with = "connect", value_parser = size)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "connect", value_parser = memory)]
     pub(crate) memory_limit: Option<u64>,
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct LocalArguments {
     #[arg(long)]
     pub(crate) port: Option<u16>,
     /// Memory of each executor, as in 2GB [default: three quarters of the machine's, divided]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub(crate) memory_limit: Option<u64>,
 }
 
@@ -157,9 +157,9 @@ pub(crate) struct ExecutorArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) slots: Option<u32>,
     /// Memory for operators, shuffle data and results, as in 4GB [default: three quarters of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub(crate) memory_limit: Option<u64>,
-    /// Where data goes that does not fit in memory [default: the system's temporary folder]
+    /// Where data goes that does not fit in memory; several folders as in PATH [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) spill_dir: Option<PathBuf>,
     /// Most bytes in the spill folder
@@ -259,7 +259,7 @@ pub(crate) struct BenchTpchArguments {
     #[arg(long, value_name = "N", conflicts_with = "connect", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) slots: Option<u32>,
     /// Memory of the engine in this process [default: three quarters of the machine's]
-    #[arg(long, value_name = "SIZE", conflicts_with = "connect", value_parser = size)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "connect", value_parser = memory)]
     pub(crate) memory_limit: Option<u64>,
 }
 
@@ -282,6 +282,11 @@ pub(crate) struct DemoArguments {
     /// Leave the data behind and say where
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// A size, or `auto` for what is taken without the flag.
+fn memory(text: &str) -> Result<u64, String> {
+    if text.eq_ignore_ascii_case("auto") { Ok(0) } else { size(text) }
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -16,7 +16,22 @@ const KEEP_PAGES_MS: std::ffi::c_long = 60_000;
 
 fn main() -> ExitCode {
     keep_pages();
+    windrow::give_back_freed_memory_with(give_back);
     windrow_cli::run()
+}
+
+/// Gives the pages of freed memory back to the system at once: an executor is short of memory. From the first time on the process has
+/// no more huge pages, which the system keeps, or makes again, around the pieces that were given back.
+#[expect(unsafe_code, reason = "neither the allocator nor the system has a safe interface to this")]
+fn give_back() {
+    static SMALL_PAGES: std::sync::Once = std::sync::Once::new();
+    SMALL_PAGES.call_once(|| {
+        // SAFETY: changes how the system backs memory that is touched from now on, and no memory. Where it is refused, all stays as it is.
+        #[cfg(target_os = "linux")]
+        let _ = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    });
+    // SAFETY: may be called by any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
 /// Tells the allocator how long to keep freed pages, unless `MIMALLOC_PURGE_DELAY` says so.

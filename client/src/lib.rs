@@ -42,5 +42,6 @@ pub use query::{Progress, Query};
 pub use session::Session;
 pub use statements::{Open, StatementText, is_complete, open_at_end, split_statements};
 pub use windrow_core::error::{Context, Error, ErrorKind, Result, Span};
+pub use windrow_executor::give_back_freed_memory_with;
 pub use windrow_flight::{ClusterStatus, ExecutorState, ExecutorStatus, JobState, JobStatus};
 pub use windrow_planner::Names;

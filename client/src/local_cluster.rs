@@ -131,7 +131,10 @@ impl LocalClusterBuilder {
 fn process(program: PathBuf, scheduler: SocketAddr, options: ExecutorOptions) -> ExecutorProcess {
     let ExecutorOptions { name, slots, memory_limit, spill_dir, .. } = options;
     let base = if spill_dir.as_os_str().is_empty() { std::env::temp_dir() } else { spill_dir };
-    let spill_dir = base.join(format!("windrow-{name}-{:016x}", rand::unique()));
+    let own = format!("windrow-{name}-{:016x}", rand::unique());
+    let folders = std::env::split_paths(&base).map(|folder| folder.join(&own));
+    // What was split can be joined again.
+    let spill_dir = std::env::join_paths(folders).map_or_else(|_| base.join(&own), PathBuf::from);
     ExecutorProcess { program, scheduler: scheduler.to_string(), name, slots, memory_limit, spill_dir }
 }
 

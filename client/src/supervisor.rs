@@ -140,10 +140,10 @@ impl ExecutorProcess {
 
     /// What a killed executor left behind is nobody's.
     fn empty_spill_dir(&self) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(&self.spill_dir) {
+        std::env::split_paths(&self.spill_dir).try_for_each(|folder| match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => std::fs::create_dir_all(&self.spill_dir),
-        }
+            _ => std::fs::create_dir_all(&folder),
+        })
     }
 
     fn not_started(&self, source: std::io::Error) -> Error {
@@ -195,7 +195,9 @@ impl Run {
             }
             next = self.process.spawn();
         };
-        let _ = std::fs::remove_dir_all(&self.process.spill_dir);
+        for folder in std::env::split_paths(&self.process.spill_dir) {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         self.publish.send_modify(|seen| seen.stopped = Some(stopped));
     }
 

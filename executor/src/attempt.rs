@@ -31,6 +31,8 @@ use windrow_planner::{InputPart, StageInputs, TaskPlan, decode_task};
 
 use crate::classify::{classify, exhausted, join, panicked};
 use crate::executor::Template;
+use crate::grace::with_joins_that_fit;
+use crate::query_memory::{Queries, QueryPool, QueryUse};
 use crate::shuffle::broadcast::Broadcasts;
 use crate::shuffle::read::ShuffleReader;
 use crate::shuffle::store::ShuffleStore;
@@ -44,6 +46,7 @@ pub(crate) struct Services {
     reports: mpsc::Sender<Report>,
     window: u64,
     broadcasts: Arc<Broadcasts>,
+    queries: Arc<Queries>,
     /// Most bytes that a sort may take in advance for its merge.
     sort_reservation: usize,
     /// DataFusion's functions, and an environment whose object stores and file-metadata cache every attempt uses.
@@ -70,11 +73,16 @@ impl Services {
             .map_err(|source| Error::new(ErrorKind::Internal, source.to_string()))?;
         let session = SessionStateBuilder::new().with_default_features().with_runtime_env(environment).build();
         let broadcasts = Arc::new(Broadcasts::new(Arc::clone(store.pool())));
-        Ok(Self { store, transport, reports, window, broadcasts, sort_reservation, session })
+        Ok(Self { store, transport, reports, window, broadcasts, queries: Arc::default(), sort_reservation, session })
     }
 
     pub(crate) fn store(&self) -> &Arc<ShuffleStore> {
         &self.store
+    }
+
+    /// What the queries of its attempts hold.
+    pub(crate) fn queries(&self) -> &Arc<Queries> {
+        &self.queries
     }
 
     pub(crate) fn reports(&self) -> &mpsc::Sender<Report> {
@@ -86,12 +94,12 @@ impl Services {
         self.broadcasts.forget(job);
     }
 
-    /// An environment with temporary files of its own, that go when it is dropped.
-    fn environment(&self) -> Result<Arc<RuntimeEnv>, Failed> {
+    /// An environment with temporary files of its own, that go when it is dropped, and the pool as `query` may use it.
+    fn environment(&self, query: &Arc<QueryUse>) -> Result<Arc<RuntimeEnv>, Failed> {
         let disk = self.store.spill().disk_manager().map_err(|error| classify(&error))?;
         let shared = self.session.runtime_env();
         Ok(Arc::new(RuntimeEnv {
-            memory_pool: Arc::clone(&shared.memory_pool),
+            memory_pool: Arc::new(QueryPool::new(Arc::clone(self.store.pool()), Arc::clone(query))),
             disk_manager: Arc::new(disk),
             cache_manager: Arc::clone(&shared.cache_manager),
             object_store_registry: Arc::clone(&shared.object_store_registry),
@@ -117,10 +125,12 @@ impl Attempt {
         let span = tracing::info_span!("attempt", job = %id.job, stage = %id.stage, attempt = %id, slice = ?self.spec.slice);
         let watch = Stopwatch::start();
         let mut progress = Progress::default();
+        let query = self.services.queries.of(id.job, self.template.memory_limit);
         let result = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Failed::cancelled(CancelReason::Stale)),
-            result = AssertUnwindSafe(self.work(&mut progress)).catch_unwind().instrument(span.clone()) => {
+            failed = query.ended() => Err(failed),
+            result = AssertUnwindSafe(self.work(&mut progress, &query)).catch_unwind().instrument(span.clone()) => {
                 result.unwrap_or_else(|payload| Err(panicked(payload.as_ref())))
             }
         };
@@ -140,10 +150,10 @@ impl Attempt {
         (result, metrics)
     }
 
-    async fn work(&self, progress: &mut Progress) -> Result<(), Failed> {
+    async fn work(&self, progress: &mut Progress, query: &Arc<QueryUse>) -> Result<(), Failed> {
         let reader = Arc::new(self.reader());
         let scalars = self.scalars(&reader).await?;
-        let context = self.context(reader)?;
+        let context = self.context(reader, query)?;
         let plan = self.decode(&scalars, &context)?;
         progress.plan = Some(Arc::clone(&plan.plan));
         for (index, partition) in self.spec.slice.iter().enumerate() {
@@ -189,14 +199,14 @@ impl Attempt {
         Ok(scalars)
     }
 
-    fn context(&self, reader: Arc<ShuffleReader>) -> Result<Arc<TaskContext>, Failed> {
+    fn context(&self, reader: Arc<ShuffleReader>, query: &Arc<QueryUse>) -> Result<Arc<TaskContext>, Failed> {
         let config = session_config(&self.template.settings).map_err(|error| Failed::fatal(&error))?;
         let mut config = config.with_extension(Arc::new(StageInputs(reader)));
         let sort = &mut config.options_mut().execution.sort_spill_reservation_bytes;
         *sort = (*sort).min(self.services.sort_reservation);
         let context = TaskContext::from(&self.services.session)
             .with_session_config(config)
-            .with_runtime(self.services.environment()?)
+            .with_runtime(self.services.environment(query)?)
             .with_task_id(self.spec.attempt.to_string());
         Ok(Arc::new(context))
     }
@@ -205,10 +215,12 @@ impl Attempt {
         let spec = &self.spec;
         let decode = || decode_task(&self.template.plan, spec.slice, spec.partitions, &spec.partition_inputs, scalars, context);
         let plan = std::panic::catch_unwind(AssertUnwindSafe(decode)).map_err(|payload| panicked(payload.as_ref()))?;
-        let plan = plan.map_err(|error| match error.kind {
+        let TaskPlan { plan, hash_keys } = plan.map_err(|error| match error.kind {
             ErrorKind::Internal => Failed::internal(error.to_string()),
             _ => Failed::fatal(&error),
         })?;
+        let plan = with_joins_that_fit(plan, self.services.store.spill()).map_err(|error| classify(&error))?;
+        let plan = TaskPlan { plan, hash_keys };
         let count = plan.plan.properties().output_partitioning().partition_count();
         if count != spec.slice.len() as usize {
             let sentence = format!("the plan of {} has {count} partitions for a slice of {}", spec.attempt, spec.slice.len());

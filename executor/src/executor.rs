@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+use windrow_core::config::query::MEMORY_LIMIT;
 use windrow_core::failure::{CancelReason, Failed};
 use windrow_core::ids::{AttemptId, Epoch, ExecutorId, Incarnation, JobId};
 use windrow_core::message::{Command, Registration, Report, build};
@@ -27,9 +29,16 @@ use crate::machine;
 use crate::memory::ExecutorPool;
 use crate::shuffle::store::ShuffleStore;
 use crate::spill::SpillDir;
+use crate::watch::Watch;
 
 /// Stack of the threads that run plans: deep plans recurse, and a stack overflow ends the process.
 const STACK_BYTES: usize = 8 << 20;
+
+/// Threads that read and write files, besides one a slot. Each keeps some freed memory of its own, so there are few.
+const BLOCKING_THREADS: usize = 4;
+
+/// When a thread without a file to read or write ends, and gives back what it keeps.
+const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 
 /// How an executor is set up. See [`windrow_core::config::ExecutorConfig`] for what the settings mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +96,7 @@ pub struct Executor {
     state: Arc<Mutex<State>>,
     /// Notified whenever an attempt has ended.
     ended: Arc<Notify>,
+    watch: Arc<Watch>,
     handle: Handle,
     /// Taken at the end: a runtime must not be dropped where futures run.
     runtime: Mutex<Option<Runtime>>,
@@ -109,14 +119,27 @@ pub(crate) struct State {
 pub(crate) struct Template {
     /// The encoded plan.
     pub(crate) plan: Bytes,
-    /// The job's settings.
+    /// The job's settings, but for those below.
     pub(crate) settings: Vec<(String, String)>,
+    /// `windrow.query.memory_limit` in bytes; 0 is none.
+    pub(crate) memory_limit: usize,
+}
+
+impl Template {
+    fn new(plan: Bytes, mut settings: Vec<(String, String)>) -> Self {
+        let limit = settings.iter().position(|(key, _)| key == MEMORY_LIMIT).map(|index| settings.swap_remove(index));
+        // The coordinator writes a count of bytes.
+        let memory_limit = limit.and_then(|(_, bytes)| bytes.parse().ok()).unwrap_or(0);
+        Self { plan, settings, memory_limit }
+    }
 }
 
 /// An attempt that has not ended.
 #[derive(Debug)]
 struct Running {
     cancel: CancellationToken,
+    /// It waits until memory is not short.
+    waits: bool,
     why: Option<CancelReason>,
     /// Its partitions that are already committed are deleted too.
     drop_output: bool,
@@ -144,6 +167,8 @@ impl Executor {
         let runtime = Builder::new_multi_thread()
             .worker_threads(options.slots as usize)
             .thread_stack_size(STACK_BYTES)
+            .max_blocking_threads(options.slots as usize + BLOCKING_THREADS)
+            .thread_keep_alive(BLOCKING_IDLE)
             .thread_name(format!("windrow-{}", options.name))
             .enable_all()
             .build()
@@ -156,7 +181,9 @@ impl Executor {
         let store = ShuffleStore::new(pool, spill, runtime.handle().clone());
         start_eviction(&options.name, &store)?;
         let services = Services::new(store, transport, reports, options.fetch_window, options.slots)?;
+        let watch = Watch::start(&options.name, services.store().pool(), services.queries())?;
         Ok(Arc::new(Self {
+            watch: Arc::new(watch),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
             services: Arc::new(services),
@@ -184,7 +211,7 @@ impl Executor {
         match command {
             Command::Registered { epoch, executor, incarnation } => self.registered(epoch, executor, incarnation),
             Command::Template { stage, template, settings } => {
-                self.state.lock().templates.insert(stage, Arc::new(Template { plan: template, settings }));
+                self.state.lock().templates.insert(stage, Arc::new(Template::new(template, settings)));
             }
             Command::Launch(spec) => self.launch(*spec),
             Command::Cancel { attempt, why } => {
@@ -330,12 +357,16 @@ impl Executor {
                     return self.report(ended(incarnation, id, Outcome::Failed(failed), TaskMetrics::default()));
                 }
             };
-            state.running.insert(id, Running { cancel: cancel.clone(), why: None, drop_output: false });
+            state.running.insert(id, Running { cancel: cancel.clone(), waits: true, why: None, drop_output: false });
             (template, state.executor, state.incarnation)
         };
         let attempt = Attempt { spec, template, executor, incarnation, services: Arc::clone(&self.services) };
         let (state, ended_now) = (Arc::clone(&self.state), Arc::clone(&self.ended));
-        self.handle.spawn(supervise(attempt, cancel, state, ended_now));
+        let watch = Arc::clone(&self.watch);
+        self.handle.spawn(async move {
+            admission(&watch, &state, &ended_now, attempt.spec.attempt, &cancel).await;
+            supervise(attempt, cancel, state, ended_now).await;
+        });
     }
 
     fn report(&self, report: Report) {
@@ -374,6 +405,32 @@ impl State {
         let stage = JobStage { job: id.job, stage: id.stage };
         let template = self.templates.get(&stage).map(Arc::clone);
         template.ok_or_else(|| Failed::internal(format!("attempt {id} was launched before its stage's template came")))
+    }
+}
+
+/// Waits while memory is short and others run, who give theirs back when they end. Ends at once if the attempt is cancelled.
+async fn admission(watch: &Watch, state: &Mutex<State>, ended: &Notify, id: AttemptId, cancel: &CancellationToken) {
+    loop {
+        let (eased, other_ended) = (watch.eased.notified(), ended.notified());
+        tokio::pin!(eased, other_ended);
+        // From here on nothing is missed.
+        eased.as_mut().enable();
+        other_ended.as_mut().enable();
+        {
+            let mut state = state.lock();
+            let alone = state.running.values().all(|running| running.waits);
+            if let Some(running) = state.running.get_mut(&id)
+                && (alone || !watch.is_short())
+            {
+                running.waits = false;
+                return;
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = eased => {}
+            () = other_ended => {}
+        }
     }
 }
 

@@ -30,16 +30,28 @@ fn parse_meminfo(text: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The lowest limit of the process's cgroup (version 2) and those above it, or of version 1's root; `None` without a limit.
+/// The lowest limit of the process's cgroup and those above it; `None` without a limit.
 fn cgroup() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/');
-    let mut limits: Vec<u64> = std::path::Path::new(group)
-        .ancestors()
-        .filter_map(|path| limit_in(&format!("/sys/fs/cgroup/{}/memory.max", path.display())))
-        .collect();
-    limits.extend(limit_in("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
-    limits.into_iter().min()
+    limit_files(&groups).iter().filter_map(|file| limit_in(file)).min()
+}
+
+/// The files that hold the limits of the groups in `groups`, which is of the form of `/proc/self/cgroup`: version 2 has one hierarchy
+/// without a name, version 1 one for memory. Inside a container the path may be that of the host, and the group is the root.
+fn limit_files(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        let above = std::path::Path::new(path.trim_start_matches('/')).ancestors();
+        files.extend(above.map(|group| format!("{root}/{}/{file}", group.display()).replace("//", "/")));
+    }
+    files
 }
 
 /// A file that holds a number of bytes, or the word `max`.
@@ -55,6 +67,19 @@ mod tests {
     fn the_total_is_read_from_the_systems_table() {
         assert_eq!(parse_meminfo("MemFree: 1 kB\nMemTotal:       16384 kB\n"), Some(16384 * 1024));
         assert_eq!(parse_meminfo("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn limits_of_both_versions_of_cgroups_are_looked_for_up_to_the_root() {
+        assert_eq!(
+            limit_files("0::/a/b\n"),
+            ["/sys/fs/cgroup/a/b/memory.max", "/sys/fs/cgroup/a/memory.max", "/sys/fs/cgroup/memory.max"]
+        );
+        assert_eq!(
+            limit_files("5:cpu,cpuacct:/x\n4:memory:/a\n"),
+            ["/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        );
+        assert_eq!(limit_files("0::/\n"), ["/sys/fs/cgroup/memory.max"]);
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! The executor's memory pool: one bound for operators, shuffle segments and results. Next: `spill.rs`.
+//! The executor's memory pool: one bound for operators, shuffle segments and results. Next: `query_memory.rs`.
 //!
 //! An operator asks from within a poll, where nothing can be awaited. So the store writes cold segments to disk behind the queries
 //! (from `executor.evict_from_percent` on) and keeps them in memory as *clean*; when a request does not fit, clean segments are
-//! dropped at once, and only if that is not enough is the operator refused, which makes it spill. For one that cannot spill, more
-//! segments are written there and then.
+//! dropped at once, and if that is not enough more are written there and then. Only when no segment is left in memory is the operator
+//! refused, which makes it spill.
+//!
+//! The pool counts what it is told. What it is not told (files being decoded, batches on their way, the program itself) is resident
+//! all the same: `watch.rs` sees it and lowers the pool's *capacity*, so that both together stay within `executor.memory_limit`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,9 +28,12 @@ pub(crate) trait Reclaim: fmt::Debug + Send + Sync {
 
 /// The pool of one executor.
 pub struct ExecutorPool {
+    /// `executor.memory_limit`.
     limit: usize,
-    /// Bytes in use from which the store evicts.
-    evict_from: usize,
+    /// What of it is left for those that ask.
+    capacity: AtomicUsize,
+    /// The share of the capacity, in percent, from which the store evicts.
+    evict_from_percent: usize,
     used: AtomicUsize,
     /// Bytes of the last request that was refused, for the figures of the failure.
     refused: AtomicUsize,
@@ -35,18 +41,22 @@ pub struct ExecutorPool {
     pressure: OnceLock<SyncSender<()>>,
 }
 
-/// Consumers that are never refused: DataFusion's `RepartitionExec` reads what it spilled in an order that can wait for itself
-/// when another input must progress first (`spill_pool.rs`), so it would hang instead of going slower.
-const NEVER_REFUSED: &str = "RepartitionExec[";
+/// Consumers that are never refused. DataFusion's `RepartitionExec` reads what it spilled in an order that can wait for itself
+/// when another input must progress first (`spill_pool.rs`), so it would hang instead of going slower. Its hash join takes what was
+/// taken for it before and is given back as it takes (`grace/build.rs`), and would fail if another came between.
+const NEVER_REFUSED: [&str; 2] = ["RepartitionExec[", "HashJoinInput"];
+
+/// The store's consumer.
+pub(crate) const STORE: &str = "ShuffleStore";
 
 impl ExecutorPool {
     /// A pool of `limit` bytes that signals pressure from `evict_from_percent` of them on.
     #[must_use]
     pub fn new(limit: usize, evict_from_percent: u32) -> Self {
-        let evict_from = (limit / 100).saturating_mul(evict_from_percent.min(100) as usize);
         Self {
             limit,
-            evict_from,
+            capacity: AtomicUsize::new(limit),
+            evict_from_percent: evict_from_percent.min(100) as usize,
             used: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             reclaim: OnceLock::new(),
@@ -66,8 +76,27 @@ impl ExecutorPool {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Bytes in use from which the store evicts.
     pub(crate) fn evict_from(&self) -> usize {
-        self.evict_from
+        (self.capacity() / 100).saturating_mul(self.evict_from_percent)
+    }
+
+    /// Bytes for those that ask.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Sets what is left for those that ask, at most the limit. Who holds more keeps it, and is refused more.
+    pub(crate) fn set_capacity(&self, bytes: usize) {
+        self.capacity.store(bytes.min(self.limit), Ordering::Relaxed);
+        if self.used.load(Ordering::Relaxed) >= self.evict_from() {
+            self.signal_pressure();
+        }
+    }
+
+    /// Bytes of shuffle data in memory, which can all go to disk.
+    pub(crate) fn held_by_store(&self) -> usize {
+        self.reclaim.get().and_then(Weak::upgrade).map_or(0, |reclaim| reclaim.held())
     }
 
     /// What receives a message when the use rises above the eviction threshold; closed when the pool is dropped. Asked for once.
@@ -92,10 +121,11 @@ impl ExecutorPool {
         let _ = self.reclaim.set(reclaim);
     }
 
-    fn fits(&self, additional: usize) -> bool {
-        let fitted = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(additional).filter(|sum| *sum <= self.limit)
-        });
+    /// Takes `additional` if no more than `bound` bytes are in use then.
+    fn fits(&self, additional: usize, bound: usize) -> bool {
+        let fitted = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(additional).filter(|sum| *sum <= bound));
         if let Ok(before) = fitted {
             self.signal(before, additional);
         }
@@ -108,7 +138,8 @@ impl ExecutorPool {
     }
 
     fn signal(&self, before: usize, additional: usize) {
-        if before < self.evict_from && before.saturating_add(additional) >= self.evict_from {
+        let evict_from = self.evict_from();
+        if before < evict_from && before.saturating_add(additional) >= evict_from {
             self.signal_pressure();
         }
     }
@@ -116,9 +147,44 @@ impl ExecutorPool {
     /// Asks for clean segments until `additional` would fit; false if there were none. With `may_write`, segments become clean here
     /// and now.
     fn make_room(&self, additional: usize, may_write: bool) -> bool {
-        let wanted = self.used.load(Ordering::Relaxed).saturating_add(additional).saturating_sub(self.limit);
+        let wanted = self.used.load(Ordering::Relaxed).saturating_add(additional).saturating_sub(self.capacity());
         let Some(reclaim) = self.reclaim.get().and_then(Weak::upgrade) else { return false };
         reclaim.reclaim(wanted, may_write) > 0
+    }
+}
+
+impl ExecutorPool {
+    pub(crate) fn never_refuses(&self, reservation: &MemoryReservation) -> bool {
+        NEVER_REFUSED.iter().any(|spared| reservation.consumer().name().starts_with(spared))
+    }
+
+    /// Takes `additional` bytes for `reservation` if `spare` bytes are left over, after the store gave what it has. An operator that
+    /// cannot spill would fail, so it is refused only above the limit itself.
+    pub(crate) fn try_take(&self, reservation: &MemoryReservation, additional: usize, spare: usize) -> Result<()> {
+        let name = reservation.consumer().name();
+        // The store writes its own batches, and need not wait for others of its own.
+        let may_write = name != STORE;
+        let bound = if reservation.consumer().can_spill() { self.capacity().saturating_sub(spare) } else { self.limit };
+        while !self.fits(additional, bound) {
+            if self.make_room(additional.saturating_add(spare), may_write) {
+                continue;
+            }
+            self.signal_pressure();
+            if self.never_refuses(reservation) {
+                self.take(additional);
+                break;
+            }
+            self.refused.store(additional, Ordering::Relaxed);
+            return Err(DataFusionError::ResourcesExhausted(format!(
+                "{name} asked for {additional} bytes more than its {}, and {} of {} bytes are in use, {} of them by shuffle data; executor.memory_limit is {} bytes",
+                reservation.size(),
+                self.used.load(Ordering::Relaxed),
+                self.capacity(),
+                self.held_by_store(),
+                self.limit,
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -141,7 +207,7 @@ impl MemoryPool for ExecutorPool {
 
     fn grow(&self, _reservation: &MemoryReservation, additional: usize) {
         self.take(additional);
-        let debt = self.used.load(Ordering::Relaxed).saturating_sub(self.limit);
+        let debt = self.used.load(Ordering::Relaxed).saturating_sub(self.capacity());
         if debt > 0 {
             self.make_room(0, false);
             self.signal_pressure();
@@ -153,26 +219,7 @@ impl MemoryPool for ExecutorPool {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        // An operator that cannot spill would fail where it stands: a write that blocks its thread is better. The others spill
-        // themselves, which costs as much.
-        let may_write = !reservation.consumer().can_spill();
-        if self.fits(additional) || (self.make_room(additional, may_write) && self.fits(additional)) {
-            return Ok(());
-        }
-        self.signal_pressure();
-        let name = reservation.consumer().name();
-        if name.starts_with(NEVER_REFUSED) {
-            self.take(additional);
-            return Ok(());
-        }
-        self.refused.store(additional, Ordering::Relaxed);
-        Err(DataFusionError::ResourcesExhausted(format!(
-            "{name} asked for {additional} bytes more than its {}, and {} of {} bytes are in use, {} of them by shuffle data (executor.memory_limit)",
-            reservation.size(),
-            self.used.load(Ordering::Relaxed),
-            self.limit,
-            self.reclaim.get().and_then(Weak::upgrade).map_or(0, |reclaim| reclaim.held()),
-        )))
+        self.try_take(reservation, additional, 0)
     }
 
     fn reserved(&self) -> usize {
@@ -180,7 +227,7 @@ impl MemoryPool for ExecutorPool {
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        MemoryLimit::Finite(self.limit)
+        MemoryLimit::Finite(self.capacity())
     }
 }
 

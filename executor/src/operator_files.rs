@@ -39,7 +39,9 @@ impl OperatorFiles {
         if let Some(folder) = folder.as_ref() {
             return Ok(Arc::clone(folder));
         }
-        let made = Arc::new(tempfile::Builder::new().prefix("attempt-").tempdir_in(self.spill.path())?);
+        let place = self.spill.path();
+        let failed = |source| io::Error::other(self.spill.write_failed(place, 0, &source));
+        let made = Arc::new(tempfile::Builder::new().prefix("attempt-").tempdir_in(place).map_err(failed)?);
         *folder = Some(Arc::clone(&made));
         Ok(made)
     }
@@ -120,7 +122,8 @@ impl Write for Writer {
         self.held.spill.take(len).map_err(io::Error::other)?;
         // Counted first: whatever happens, the file's end gives back what was taken.
         self.held.bytes.fetch_add(len, Ordering::Relaxed);
-        self.file.write_all(bytes)?;
+        let failed = |source| io::Error::other(self.held.spill.write_failed(self.held.file.path(), len, &source));
+        self.file.write_all(bytes).map_err(failed)?;
         Ok(bytes.len())
     }
 

@@ -1,15 +1,17 @@
-//! The executor's directory on disk: evicted segments and operators' temporary files, under one quota. Next: `operator_files.rs`.
+//! The executor's directories on disk: evicted segments and operators' temporary files, under one quota. Next: `operator_files.rs`.
 //!
-//! Each executor has its own directory below `executor.spill_dir`, with a file that names its process. Whatever a process that no
-//! longer exists left there is removed when the next executor starts.
+//! Each executor has its own directory below each folder of `executor.spill_dir`, with a file that names its process. Whatever a
+//! process that no longer exists left there is removed when the next executor starts. Files go to the directories in turn; one whose
+//! disk is full gets no more until something was deleted.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder};
-use windrow_core::failure::{Failed, Failure, Resource};
+use windrow_core::failure::{Failed, Failure, Resource, TransientKind};
 use windrow_core::{Error, ErrorKind, Result};
 
 use crate::operator_files::OperatorFiles;
@@ -20,37 +22,35 @@ const OWNER: &str = "owner";
 /// Most runs that one merge of an external sort opens: bounds file handles and read buffers.
 const MERGE_FAN_IN_MAX: usize = 64;
 
-/// One executor's directory and its quota. Removed when dropped.
+/// One executor's directories and their quota. Removed when dropped.
 #[derive(Debug)]
 pub(crate) struct SpillDir {
-    path: PathBuf,
+    places: Vec<Place>,
     limit: u64,
     used: AtomicU64,
-    next: AtomicU64,
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// The system said that its disk is full.
+    full: AtomicBool,
 }
 
 impl SpillDir {
-    /// Makes a directory below `parent` and removes those of dead processes.
-    pub(crate) fn create(parent: &Path, limit: u64) -> Result<Arc<Self>> {
-        let failed = |what: &str, path: &Path, source: std::io::Error| {
-            Error::new(
-                ErrorKind::InvalidConfig,
-                format!("cannot {what} {}: {source}; set executor.spill_dir to a folder that can be written", path.display()),
-            )
-            .with_source(source)
-        };
-        fs::create_dir_all(parent).map_err(|source| failed("create the spill directory", parent, source))?;
-        remove_stale(parent);
-        let path = parent.join(format!("{PREFIX}{:016x}", windrow_core::rand::unique()));
-        fs::create_dir(&path).map_err(|source| failed("create the spill directory", &path, source))?;
-        let owner = Owner::this_process().to_string();
-        fs::write(path.join(OWNER), owner).map_err(|source| failed("write to the spill directory", &path, source))?;
-        Ok(Arc::new(Self { path, limit, used: AtomicU64::new(0), next: AtomicU64::new(0) }))
+    /// Makes a directory below each of `parents`, separated as in `PATH`, and removes those of dead processes.
+    pub(crate) fn create(parents: &Path, limit: u64) -> Result<Arc<Self>> {
+        let places = std::env::split_paths(parents).map(|parent| Place::create(&parent)).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(Self { places, limit, used: AtomicU64::new(0), next: AtomicUsize::new(0) }))
     }
 
-    /// Where it is.
+    /// The directory for the next file.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let in_turn = || self.places.iter().cycle().skip(turn % self.places.len().max(1)).take(self.places.len());
+        let place = in_turn().find(|place| !place.full.load(Ordering::Relaxed)).or_else(|| in_turn().next());
+        place.map_or(Path::new("."), |place| &place.path)
     }
 
     /// Bytes on disk: segments and operators' files.
@@ -58,9 +58,28 @@ impl SpillDir {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// A path that no other file of this directory has.
+    /// A path that no other file of these directories has.
     pub(crate) fn new_file(&self) -> PathBuf {
-        self.path.join(format!("segments-{}", self.next.fetch_add(1, Ordering::Relaxed)))
+        self.path().join(format!("segments-{}", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// The failure of writing `bytes` to `file`, which is in one of the directories.
+    pub(crate) fn write_failed(&self, file: &Path, bytes: u64, source: &io::Error) -> Failed {
+        let folder = self.places.iter().find(|place| file.starts_with(&place.path));
+        let shown = folder.map_or(file, |place| &place.path).display();
+        let is_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let failure = if is_full {
+            folder.iter().for_each(|place| place.full.store(true, Ordering::Relaxed));
+            Failure::Resources { what: Resource::Disk, asked: bytes, limit: self.used() }
+        } else {
+            Failure::Transient { what: TransientKind::Io, retry_after_ms: None }
+        };
+        let message = format!(
+            "cannot write {bytes} bytes to {shown}, where {} bytes are already spilled: {source}; free the disk or change \
+             executor.spill_dir",
+            self.used()
+        );
+        Failed::new(failure, message)
     }
 
     /// Takes `bytes` of the quota; give them back with [`Self::give_back`].
@@ -73,7 +92,7 @@ impl SpillDir {
                 Failure::Resources { what: Resource::Disk, asked: bytes, limit: self.limit },
                 format!(
                     "writing {bytes} bytes to {} would exceed executor.spill_limit: {used} of {} bytes are in use",
-                    self.path.display(),
+                    self.shown(),
                     self.limit
                 ),
             )
@@ -83,6 +102,13 @@ impl SpillDir {
     /// Returns `bytes` to the quota.
     pub(crate) fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            self.places.iter().for_each(|place| place.full.store(false, Ordering::Relaxed));
+        }
+    }
+
+    fn shown(&self) -> String {
+        self.places.iter().map(|place| place.path.display().to_string()).collect::<Vec<_>>().join(" and ")
     }
 
     /// A disk manager for the operators of one attempt, whose files count against this quota and go with it.
@@ -93,9 +119,28 @@ impl SpillDir {
             .build()
     }
 
-    /// Removes the directory and everything in it.
+    /// Removes the directories and everything in them.
     pub(crate) fn remove(&self) {
-        remove_dir(&self.path);
+        self.places.iter().for_each(|place| remove_dir(&place.path));
+    }
+}
+
+impl Place {
+    fn create(parent: &Path) -> Result<Self> {
+        let failed = |what: &str, path: &Path, source: io::Error| {
+            Error::new(
+                ErrorKind::InvalidConfig,
+                format!("cannot {what} {}: {source}; set executor.spill_dir to a folder that can be written", path.display()),
+            )
+            .with_source(source)
+        };
+        fs::create_dir_all(parent).map_err(|source| failed("create the spill directory", parent, source))?;
+        remove_stale(parent);
+        let path = parent.join(format!("{PREFIX}{:016x}", windrow_core::rand::unique()));
+        fs::create_dir(&path).map_err(|source| failed("create the spill directory", &path, source))?;
+        let owner = Owner::this_process().to_string();
+        fs::write(path.join(OWNER), owner).map_err(|source| failed("write to the spill directory", &path, source))?;
+        Ok(Self { path, full: AtomicBool::new(false) })
     }
 }
 
@@ -186,6 +231,26 @@ mod tests {
         let path = second.path().to_owned();
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn files_go_to_the_folders_in_turn_and_a_full_disk_gets_none_until_something_is_deleted() {
+        let parents = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let paths = std::env::join_paths(parents.iter().map(tempfile::TempDir::path)).unwrap();
+        let dir = SpillDir::create(Path::new(&paths), 100).unwrap();
+        let holds =
+            |parent: &tempfile::TempDir, files: &[PathBuf]| files.iter().filter(|file| file.starts_with(parent.path())).count();
+        let files: Vec<PathBuf> = (0..8).map(|_| dir.path().to_owned()).collect();
+        assert_eq!((holds(&parents[0], &files), holds(&parents[1], &files)), (4, 4));
+        dir.take(10).unwrap();
+        let failed = dir.write_failed(&files[0].join("x"), 7, &io::ErrorKind::StorageFull.into());
+        assert_eq!(failed.failure, Failure::Resources { what: Resource::Disk, asked: 7, limit: 10 });
+        assert!(failed.message.contains(&files[0].display().to_string()) && failed.message.contains("7 bytes"), "{failed}");
+        assert!((0..8).all(|_| !dir.new_file().starts_with(&files[0])));
+        dir.give_back(10);
+        assert!((0..8).any(|_| dir.path().starts_with(&files[0])));
+        drop(dir);
+        assert!(parents.iter().all(|parent| fs::read_dir(parent).unwrap().next().is_none()));
     }
 
     #[test]

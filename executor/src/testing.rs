@@ -79,15 +79,10 @@ impl ShuffleTransport<RecordBatch> for Peers {
         let store = Arc::clone(&self.0.lock()[&executor]);
         let keys: Vec<SegmentKey> = request.keys().collect();
         stream::iter(keys)
-            .then(move |key| {
-                let store = Arc::clone(&store);
-                async move {
-                    let batches = store.read(incarnation, &key).await;
-                    let batches = batches.map_err(|cause| lost(&key, executor, incarnation, cause))?;
-                    Ok(stream::iter(batches.into_iter().map(move |batch| Ok((key.partition, batch)))))
-                }
+            .flat_map(move |key| {
+                let batches = store.stream(incarnation, key).map_ok(move |batch| (key.partition, batch));
+                batches.map_err(move |cause| lost(&key, executor, incarnation, cause))
             })
-            .try_flatten()
             .boxed()
     }
 }

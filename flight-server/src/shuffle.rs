@@ -15,14 +15,14 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Response, Status, Streaming};
-use windrow_core::failure::{Failed, LostCause};
+use windrow_core::failure::LostCause;
 use windrow_core::message::{decode, encode};
-use windrow_core::task::{InputGroup, SegmentKey};
+use windrow_core::task::InputGroup;
 use windrow_core::transport::FetchRequest;
 use windrow_executor::ShuffleStore;
 use windrow_executor::shuffle::block::{Block, BlockEncoder, Compression};
 
-use crate::transport::lost_from;
+use crate::transport::in_process::read;
 use crate::wire::failed_to_status;
 
 /// Bytes of the largest ticket: a million producer partitions in a few thousand groups.
@@ -81,25 +81,13 @@ pub(crate) fn from_flight(data: FlightData) -> Result<(u32, Block), LostCause> {
     Ok((partition, Block { header: data.data_header, body: data.data_body, crc }))
 }
 
-/// The blocks of every segment of a request, in its order. One segment is held at a time; its batches are encoded one by one as
-/// the network takes them.
+/// The blocks of every segment of a request, in its order. Its batches are read and encoded one by one as the network takes them.
 fn blocks(store: Arc<ShuffleStore>, ticket: FetchTicket) -> BoxStream<'static, Result<FlightData, Status>> {
     let segment = ticket.segment;
-    let segments = stream::iter(ticket.groups).flat_map(move |group| {
+    let batches = stream::iter(ticket.groups).flat_map(move |group| {
         let (group, store) = (Arc::new(group), Arc::clone(&store));
-        stream::iter(0..group.partitions.len()).then(move |index| {
-            let (group, store) = (Arc::clone(&group), Arc::clone(&store));
-            async move {
-                let partition = group.partitions.get(index).copied().unwrap_or_default();
-                let key = SegmentKey { attempt: group.attempt, partition, segment };
-                let read = store.read(group.incarnation, &key).await;
-                read.map(|batches| (partition, batches)).map_err(|cause| lost_from(&group, index, cause, ""))
-            }
-        })
+        stream::iter(0..group.partitions.len()).flat_map(move |index| read(Some(&store), Arc::clone(&group), index, segment))
     });
-    let batches = segments
-        .map_ok(|(partition, batches)| stream::iter(batches.into_iter().map(move |batch| Ok::<_, Failed>((partition, batch)))))
-        .try_flatten();
     let mut encoder = Encoder::default();
     batches
         .map(move |item| match item {

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, S
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use windrow_core::config::QueryConfig;
+use windrow_core::config::query::MEMORY_LIMIT;
 use windrow_core::error::nearest;
 use windrow_core::ids::StageId;
 use windrow_core::stage::StageGraph;
@@ -402,13 +403,15 @@ async fn physical_plan(
 fn job(physical: Physical, query: &QueryConfig, state: &SessionState) -> Result<PlannedJob, DataFusionError> {
     let schema = physical.plan.schema();
     let division = stages::Division { cut: physical.cut, runtime_filters: query.runtime_filters };
-    let graph = StageGraph { stages: stages::split(physical.plan, division, &state.task_ctx())?, settings: settings(state) };
+    let graph =
+        StageGraph { stages: stages::split(physical.plan, division, &state.task_ctx())?, settings: settings(state, query) };
     graph.validate().map_err(|error| DataFusionError::External(Box::new(error)))?;
     Ok(PlannedJob { graph, schema })
 }
 
-/// The session's DataFusion options that differ from the defaults: nothing of them is in a plan.
-fn settings(state: &SessionState) -> Vec<(String, String)> {
+/// The session's DataFusion options that differ from the defaults, and what executors must know of its own: nothing of them is in a
+/// plan.
+fn settings(state: &SessionState, query: &QueryConfig) -> Vec<(String, String)> {
     let defaults: BTreeMap<String, Option<String>> =
         SessionConfig::new().options().entries().into_iter().map(|entry| (entry.key, entry.value)).collect();
     state
@@ -417,6 +420,7 @@ fn settings(state: &SessionState) -> Vec<(String, String)> {
         .into_iter()
         .filter(|entry| defaults.get(&entry.key) != Some(&entry.value))
         .filter_map(|entry| Some((entry.key, entry.value?)))
+        .chain((query.memory_limit.as_u64() > 0).then(|| (MEMORY_LIMIT.to_owned(), query.memory_limit.as_u64().to_string())))
         .collect()
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Settings of an executor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 pub struct ExecutorConfig {
     /// Partitions computed at a time. 0 takes the cores of the machine.
     pub slots: u32,
-    /// The memory pool for operators, shuffle data and results. 0 takes three quarters of the machine's memory, divided by
-    /// the executors started together.
+    /// Memory for operators, shuffle data and results, and what else the process has resident: at most a quarter more. 0 or `auto` takes three
+    /// quarters of what the machine has or the process's cgroup allows, divided by the executors started together.
+    #[serde(deserialize_with = "size_or_auto")]
     pub memory_limit: ByteSize,
-    /// Where segments and operators spill; empty takes a folder of the system's temporary directory.
+    /// Where segments and operators spill: a folder, or several as `PATH` has them, which get files in turn. Empty takes a folder of
+    /// the system's temporary directory.
     pub spill_dir: Option<PathBuf>,
     /// Most bytes on disk in the spill directory. 100 GB: what DataFusion allows by default.
     pub spill_limit: ByteSize,
@@ -36,4 +38,23 @@ impl Default for ExecutorConfig {
             fetch_window: ByteSize::mib(8),
         }
     }
+}
+
+/// A size, or the word `auto` for 0.
+fn size_or_auto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Word {
+        Auto,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Setting {
+        Word(Word),
+        Size(ByteSize),
+    }
+    Ok(match Setting::deserialize(deserializer)? {
+        Setting::Word(Word::Auto) => ByteSize::b(0),
+        Setting::Size(size) => size,
+    })
 }

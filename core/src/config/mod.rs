@@ -1,7 +1,7 @@
 //! Settings: one documented struct per component. Flag > `WINDROW_*` > `windrow.toml` > default, merged in [`load`].
 
 mod executor;
-mod query;
+pub mod query;
 mod scheduler;
 
 use std::path::Path;

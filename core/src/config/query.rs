@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result, nearest};
 
+/// The setting that travels with a job to its executors, in bytes.
+pub const MEMORY_LIMIT: &str = "windrow.query.memory_limit";
+
 /// Settings of a session's queries; `SET windrow.query.<key> = <value>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +21,8 @@ pub struct QueryConfig {
     pub broadcast_limit: ByteSize,
     /// Let the keys of a join's reduced side drop rows of the other side where they are scanned.
     pub runtime_filters: bool,
+    /// Most memory that the operators of one query take on each executor; beyond it they spill. 0 or `none`: what the executor has.
+    pub memory_limit: ByteSize,
     /// The folder that relative paths in the query are read from; empty is the coordinator's working directory.
     pub directory: String,
 }
@@ -29,6 +34,7 @@ impl Default for QueryConfig {
             small_input: ByteSize::mb(8),
             broadcast_limit: ByteSize::mib(32),
             runtime_filters: true,
+            memory_limit: ByteSize::b(0),
             directory: String::new(),
         }
     }
@@ -36,7 +42,7 @@ impl Default for QueryConfig {
 
 impl QueryConfig {
     /// The keys, for listings and suggestions.
-    pub const KEYS: [&str; 5] = ["partitions", "small_input", "broadcast_limit", "runtime_filters", "directory"];
+    pub const KEYS: [&str; 6] = ["partitions", "small_input", "broadcast_limit", "runtime_filters", "memory_limit", "directory"];
 
     /// Sets one key from text.
     ///
@@ -63,6 +69,10 @@ impl QueryConfig {
                     .with_source(source)
                 })?;
             }
+            "memory_limit" => {
+                let bytes = if value.trim().eq_ignore_ascii_case("none") { 0 } else { super::parse_size(value)? };
+                self.memory_limit = ByteSize::b(bytes);
+            }
             "directory" => self.directory = value.to_owned(),
             _ => {
                 return Err(Error::new(ErrorKind::InvalidConfig, format!("no setting named 'windrow.query.{key}'"))
@@ -80,6 +90,7 @@ impl QueryConfig {
             "small_input" => self.small_input.to_string(),
             "broadcast_limit" => self.broadcast_limit.to_string(),
             "runtime_filters" => self.runtime_filters.to_string(),
+            "memory_limit" => self.memory_limit.to_string(),
             "directory" => self.directory.clone(),
             _ => return None,
         })

@@ -138,15 +138,9 @@ fn local(store: Arc<ShuffleStore>, request: FetchRequest) -> Batches {
         })
         .collect();
     stream::iter(keys)
-        .then(move |(key, executor, incarnation)| {
-            let store = Arc::clone(&store);
-            async move {
-                let batches = store.read(incarnation, &key).await;
-                batches.map_err(|cause| lost(&key, executor, incarnation, cause))
-            }
+        .flat_map(move |(key, executor, incarnation)| {
+            store.stream(incarnation, key).map_err(move |cause| lost(&key, executor, incarnation, cause))
         })
-        .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
-        .try_flatten()
         .boxed()
 }
 

@@ -13,10 +13,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use bytes::{Bytes, BytesMut};
-use windrow_core::failure::{Failed, Failure, LostCause, Resource, TransientKind};
+use windrow_core::failure::{Failed, LostCause};
 
 use super::block::{Block, BlockDecoder, BlockEncoder, Compression};
 use crate::spill::SpillDir;
@@ -27,7 +26,7 @@ const FRAME_BYTES: usize = 4 + 8 + 4;
 /// The segments of one partition, one entry a consumer partition.
 pub(crate) type Segments = Vec<Vec<RecordBatch>>;
 
-/// Bytes of a file that hold blocks of one segment.
+/// Bytes of a file that hold the blocks of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Extent {
     offset: u64,
@@ -55,7 +54,7 @@ impl SegmentFileWriter {
     /// A new file for `segments` segments.
     pub(crate) fn create(dir: &Arc<SpillDir>, segments: usize) -> Result<Self, Failed> {
         let path = dir.new_file();
-        let file = File::create_new(&path).map_err(|source| write_failed(dir, 0, &source))?;
+        let file = File::create_new(&path).map_err(|source| dir.write_failed(&path, 0, &source))?;
         let written = SegmentFile { path, dir: Arc::clone(dir), schema: None, extents: vec![Vec::new(); segments], bytes: 0 };
         Ok(Self { file: BufWriter::new(file), written })
     }
@@ -63,13 +62,15 @@ impl SegmentFileWriter {
     /// Appends batches to segments. Blocks, and returns when the bytes were handed to the system.
     pub(crate) fn append(&mut self, segments: &[Vec<RecordBatch>]) -> Result<(), Failed> {
         for (index, batches) in segments.iter().enumerate() {
-            let Some(first) = batches.first() else { continue };
-            let extent = self.append_segment(&first.schema(), batches)?;
-            if let Some(extents) = self.written.extents.get_mut(index) {
-                extents.push(extent);
+            for batch in batches {
+                let extent = self.append_batch(batch)?;
+                if let Some(extents) = self.written.extents.get_mut(index) {
+                    extents.push(extent);
+                }
             }
         }
-        self.file.flush().map_err(|source| write_failed(&self.written.dir, 0, &source))
+        let written = &self.written;
+        self.file.flush().map_err(|source| written.dir.write_failed(&written.path, written.bytes, &source))
     }
 
     /// The file, ready to be read.
@@ -77,18 +78,17 @@ impl SegmentFileWriter {
         self.written
     }
 
-    fn append_segment(&mut self, schema: &Schema, batches: &[RecordBatch]) -> Result<Extent, Failed> {
+    /// Each batch by an encoder of its own, so that it can be read alone.
+    fn append_batch(&mut self, batch: &RecordBatch) -> Result<Extent, Failed> {
         let encode_failed = |reason: arrow::error::ArrowError| Failed::internal(format!("cannot encode a segment: {reason}"));
-        let mut encoder = BlockEncoder::new(schema, Compression::Lz4).map_err(encode_failed)?;
+        let mut encoder = BlockEncoder::new(&batch.schema(), Compression::Lz4).map_err(encode_failed)?;
         let schema = encoder.take_schema();
         if self.written.schema.is_none() {
             self.written.schema = schema;
         }
         let offset = self.written.bytes;
-        for batch in batches {
-            for block in encoder.encode(batch).map_err(encode_failed)? {
-                self.append_block(&block)?;
-            }
+        for block in encoder.encode(batch).map_err(encode_failed)? {
+            self.append_block(&block)?;
         }
         Ok(Extent { offset, len: self.written.bytes - offset })
     }
@@ -106,7 +106,8 @@ impl SegmentFileWriter {
             self.file.write_all(&block.header)?;
             self.file.write_all(&block.body)
         };
-        write().map_err(|source| write_failed(&self.written.dir, len, &source))
+        let written = &self.written;
+        write().map_err(|source| written.dir.write_failed(&written.path, len, &source))
     }
 }
 
@@ -117,31 +118,35 @@ impl SegmentFile {
         &self.path
     }
 
-    /// Reads, verifies and decodes one segment. Blocks.
-    pub(crate) fn read(&self, segment: u32) -> Result<Vec<RecordBatch>, LostCause> {
-        let extents = self.extents.get(segment as usize).ok_or(LostCause::Missing)?;
-        if extents.is_empty() {
-            return Ok(Vec::new());
-        }
-        let file = File::open(&self.path).map_err(|error| self.read_failed(&error))?;
-        let mut batches = Vec::new();
-        for extent in extents {
-            let len = usize::try_from(extent.len).map_err(|_too_long| LostCause::Corrupt)?;
-            let mut bytes = BytesMut::zeroed(len);
-            file.read_exact_at(&mut bytes, extent.offset).map_err(|error| self.read_failed(&error))?;
-            self.decode(bytes.freeze(), &mut batches)?;
-        }
-        Ok(batches)
+    /// Bytes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    fn decode(&self, mut bytes: Bytes, batches: &mut Vec<RecordBatch>) -> Result<(), LostCause> {
+    /// How many batches were appended to a segment.
+    pub(crate) fn batches(&self, segment: u32) -> usize {
+        self.extents.get(segment as usize).map_or(0, Vec::len)
+    }
+
+    /// Reads, verifies and decodes one batch of a segment, counted in the order in which they were appended. Blocks.
+    pub(crate) fn read(&self, segment: u32, batch: usize) -> Result<RecordBatch, LostCause> {
+        let extent = self.extents.get(segment as usize).and_then(|extents| extents.get(batch)).ok_or(LostCause::Missing)?;
+        let file = File::open(&self.path).map_err(|error| self.read_failed(&error))?;
+        let len = usize::try_from(extent.len).map_err(|_too_long| LostCause::Corrupt)?;
+        let mut bytes = BytesMut::zeroed(len);
+        file.read_exact_at(&mut bytes, extent.offset).map_err(|error| self.read_failed(&error))?;
+        self.decode(bytes.freeze())
+    }
+
+    fn decode(&self, mut bytes: Bytes) -> Result<RecordBatch, LostCause> {
         let mut decoder = BlockDecoder::new();
         decoder.push(self.schema.clone().ok_or(LostCause::Corrupt)?)?;
+        let mut decoded = None;
         while !bytes.is_empty() {
             let block = split_block(&mut bytes).ok_or(LostCause::Corrupt)?;
-            batches.extend(decoder.push(block)?);
+            decoded = decoder.push(block)?.or(decoded);
         }
-        Ok(())
+        decoded.ok_or(LostCause::Corrupt)
     }
 
     fn read_failed(&self, error: &std::io::Error) -> LostCause {
@@ -179,17 +184,4 @@ fn split_block(bytes: &mut Bytes) -> Option<Block> {
     let _frame = block.split_to(FRAME_BYTES);
     let header = block.split_to(header_len);
     Some(Block { header, body: block, crc: u32::from_le_bytes([c0, c1, c2, c3]) })
-}
-
-/// A failed write, by what the system said.
-fn write_failed(dir: &SpillDir, bytes: u64, source: &std::io::Error) -> Failed {
-    let message =
-        format!("cannot write a segment to {}: {source}; free the disk or move executor.spill_dir", dir.path().display());
-    let failure = match source.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Failure::Resources { what: Resource::Disk, asked: bytes, limit: dir.used() }
-        }
-        _ => Failure::Transient { what: TransientKind::Io, retry_after_ms: None },
-    };
-    Failed::new(failure, message)
 }

@@ -14,6 +14,8 @@ use std::sync::{Arc, Weak};
 
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -23,11 +25,14 @@ use windrow_core::ids::{AttemptId, Incarnation, JobId, StageId};
 use windrow_core::task::{JobStage, SegmentKey};
 
 use super::segment_file::{SegmentFile, SegmentFileWriter, Segments};
-use crate::memory::{ExecutorPool, Reclaim};
+use crate::memory::{ExecutorPool, Reclaim, STORE};
 use crate::spill::SpillDir;
 
 /// How long an operator waits for a segment that is being written. Far beyond any disk that works.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Batches of a segment that are read ahead of its reader.
+const READ_AHEAD: usize = 2;
 
 /// Names the output of one partition: the attempt and the partition.
 pub(crate) type OutputKey = (AttemptId, u32);
@@ -72,6 +77,16 @@ enum Place {
     Disk(Arc<SegmentFile>),
 }
 
+impl Place {
+    /// How many batches a segment has: the same in memory and on disk, and in the same order.
+    fn batches(&self, key: &SegmentKey) -> Option<usize> {
+        match self {
+            Self::Memory(segments) | Self::Clean(segments, _) => segments.get(key.segment as usize).map(Vec::len),
+            Self::Disk(file) => Some(file.batches(key.segment)),
+        }
+    }
+}
+
 /// What a writer hands over.
 #[derive(Debug)]
 pub(crate) enum Finished {
@@ -89,21 +104,48 @@ impl ShuffleStore {
         store
     }
 
-    /// The batches of one committed segment, from memory (shared, not copied) or from disk (verified). Empty for an empty segment
-    /// of a committed partition.
+    /// The batches of one committed segment one by one, from memory (shared, not copied) or from disk (verified). None for an empty
+    /// segment of a committed partition. Holds two batches of a segment on disk at a time, however large it is.
     ///
     /// # Errors
     /// [`LostCause::Fenced`] for another incarnation, `Missing` if nothing of that attempt is committed here, `Corrupt` if a
     /// block on disk fails its checksum.
-    pub async fn read(&self, incarnation: Incarnation, key: &SegmentKey) -> Result<Vec<RecordBatch>, LostCause> {
+    pub fn stream(
+        self: &Arc<Self>,
+        incarnation: Incarnation,
+        key: SegmentKey,
+    ) -> BoxStream<'static, Result<RecordBatch, LostCause>> {
+        let store = Arc::clone(self);
+        let batches = async move {
+            let count = store.place(incarnation, &key)?.batches(&key).ok_or(LostCause::Missing)?;
+            let read = move |batch| {
+                let store = Arc::clone(&store);
+                async move { store.batch(incarnation, &key, batch).await }
+            };
+            Ok(stream::iter(0..count).map(read).buffered(READ_AHEAD))
+        };
+        stream::once(batches).try_flatten().boxed()
+    }
+
+    /// As [`Self::stream`], all at once.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    pub async fn read(self: &Arc<Self>, incarnation: Incarnation, key: &SegmentKey) -> Result<Vec<RecordBatch>, LostCause> {
+        self.stream(incarnation, *key).try_collect().await
+    }
+
+    /// Asks anew for each batch: it may have left memory since the one before.
+    async fn batch(&self, incarnation: Incarnation, key: &SegmentKey, batch: usize) -> Result<RecordBatch, LostCause> {
         let file = match self.place(incarnation, key)? {
             Place::Memory(segments) | Place::Clean(segments, _) => {
-                return segments.get(key.segment as usize).cloned().ok_or(LostCause::Missing);
+                let segment = segments.get(key.segment as usize);
+                return segment.and_then(|batches| batches.get(batch)).cloned().ok_or(LostCause::Missing);
             }
             Place::Disk(file) => file,
         };
         let segment = key.segment;
-        self.runtime.spawn_blocking(move || file.read(segment)).await.map_err(|_stopped| LostCause::Missing)?
+        self.runtime.spawn_blocking(move || file.read(segment, batch)).await.map_err(|_stopped| LostCause::Missing)?
     }
 
     /// Bytes of segments in memory.
@@ -129,7 +171,7 @@ impl ShuffleStore {
     /// An empty reservation for output that is being written.
     pub(crate) fn reservation(&self) -> MemoryReservation {
         let pool: Arc<dyn MemoryPool> = Arc::clone(&self.pool) as Arc<dyn MemoryPool>;
-        MemoryConsumer::new("ShuffleStore").with_can_spill(true).register(&pool)
+        MemoryConsumer::new(STORE).with_can_spill(true).register(&pool)
     }
 
     /// Starts a new incarnation: nothing of an older one can be read any more.

@@ -59,27 +59,25 @@ pub(crate) fn fetch_from(
     request: FetchRequest,
 ) -> BoxStream<'static, Result<(u32, RecordBatch), Failed>> {
     let segment = request.segment;
-    let reads = stream::iter(request.groups).flat_map(move |group| {
+    let batches = stream::iter(request.groups).flat_map(move |group| {
         let (group, store) = (Arc::new(group), store.clone());
-        stream::iter(0..group.partitions.len()).then(move |index| read(store.clone(), Arc::clone(&group), index, segment))
+        stream::iter(0..group.partitions.len()).flat_map(move |index| read(store.as_ref(), Arc::clone(&group), index, segment))
     });
-    let batches = reads
-        .map_ok(|(partition, batches)| stream::iter(batches.into_iter().map(move |batch| Ok::<_, Failed>((partition, batch)))));
-    until_error(batches.try_flatten())
+    until_error(batches)
 }
 
-/// One segment: the partition number at `index` of the group, and its batches.
-async fn read(
-    store: Option<Arc<ShuffleStore>>,
+/// One segment: the partition number at `index` of the group, with each of its batches.
+pub(crate) fn read(
+    store: Option<&Arc<ShuffleStore>>,
     group: Arc<InputGroup>,
     index: usize,
     segment: u32,
-) -> Result<(u32, Vec<RecordBatch>), Failed> {
-    let Some(store) = store else { return Err(lost_from(&group, index, LostCause::Unreachable, "it left this process")) };
+) -> BoxStream<'static, Result<(u32, RecordBatch), Failed>> {
+    let Some(store) = store else {
+        let failed = lost_from(&group, index, LostCause::Unreachable, "it left this process");
+        return stream::iter([Err(failed)]).boxed();
+    };
     let partition = group.partitions.get(index).copied().unwrap_or_default();
-    let key = SegmentKey { attempt: group.attempt, partition, segment };
-    match store.read(group.incarnation, &key).await {
-        Ok(batches) => Ok((partition, batches)),
-        Err(cause) => Err(lost_from(&group, index, cause, "")),
-    }
+    let batches = store.stream(group.incarnation, SegmentKey { attempt: group.attempt, partition, segment });
+    batches.map_ok(move |batch| (partition, batch)).map_err(move |cause| lost_from(&group, index, cause, "")).boxed()
 }

@@ -1,0 +1,230 @@
+//! Queries that do not fit into memory, on two executor processes of one slot with a limit: how long they take, and how much of each
+//! process was resident at most. Rows are compared with DataFusion without a limit; a difference ends the bench.
+//!
+//! `cargo bench --workspace --bench memory -- [--program=target/release/windrow] [--limit=64MB] [--data=DIR] [--repeats=0]`
+//!
+//! Without a folder: a sort, a group by of as many keys as rows, a window and joins over tables of ten times the limit that are made
+//! for it; `--rows=50000000` makes them larger. With a folder that `windrow tpch` filled: its queries. `--repeats=1000` then runs one
+//! query of each kind that often and reports what the processes hold at the end beside what they held after a tenth of it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
+use serde_json::json;
+use windrow::{LocalCluster, Session};
+use windrow_core::clock::Stopwatch;
+use windrow_core::config::parse_size;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const QUERIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/queries/tpch");
+const TPCH_TABLES: [&str; 8] = ["lineitem", "orders", "customer", "part", "partsupp", "supplier", "nation", "region"];
+const OWN_TABLES: [&str; 3] = ["big", "other", "few"];
+
+/// About what a row of the tables made here takes in memory.
+const ROW_BYTES: u64 = 80;
+
+/// Tables made here are this many times the limit.
+const TIMES: u64 = 10;
+
+/// What the tables made here are asked. Every column is needed, and the answers are small.
+const OWN_QUERIES: [(&str, &str); 6] = [
+    ("sort", "SELECT sum(n * (k % 1000)) FROM (SELECT k, row_number() OVER (ORDER BY t, k) AS n FROM big)"),
+    ("group by", "SELECT count(*), sum(c), max(m) FROM (SELECT k, count(*) AS c, max(t) AS m FROM big GROUP BY k)"),
+    ("window", "SELECT sum(s), max(t) FROM (SELECT t, sum(v) OVER (PARTITION BY g ORDER BY k) AS s FROM big)"),
+    ("join", "SELECT count(*), sum(a.v + b.v), max(a.t), max(b.t) FROM big a JOIN other b ON a.k = b.k"),
+    (
+        "full join",
+        "SELECT count(*), count(a.k), count(b.k), max(a.t), max(b.t) FROM big a FULL JOIN other b ON a.k = b.k AND a.v < b.v",
+    ),
+    ("join, one hot key", "SELECT count(*), sum(a.v), max(a.t), max(b.t) FROM big a JOIN few b ON a.hot = b.k"),
+];
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A query and what it is called.
+type Named = (String, String);
+
+fn main() -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run())
+}
+
+async fn run() -> Result<(), Failure> {
+    let option = |name: &str| std::env::args().find_map(|argument| argument.strip_prefix(name).map(str::to_owned));
+    let program = option("--program=").map_or_else(program_of_this_build, |path| Ok(PathBuf::from(path)))?;
+    let limit = parse_size(&option("--limit=").unwrap_or_else(|| "64MB".to_owned()))?;
+    let rows = option("--rows=").map_or(Ok(TIMES * limit / ROW_BYTES), |text| text.parse::<u64>())?;
+    let repeats = option("--repeats=").map_or(Ok(0), |text| text.parse::<usize>())?;
+    let made = tempfile::tempdir()?;
+    let (data, tables, queries) = match option("--data=") {
+        Some(data) => (PathBuf::from(data).canonicalize()?, &TPCH_TABLES[..], tpch()?),
+        None => {
+            make(made.path(), rows).await?;
+            let queries = OWN_QUERIES.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned())).collect();
+            (made.path().to_owned(), &OWN_TABLES[..], queries)
+        }
+    };
+    let reference = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+    for table in tables {
+        reference.register_parquet(*table, data.join(table).display().to_string(), ParquetReadOptions::default()).await?;
+    }
+    let cluster = LocalCluster::builder().executors(2).slots(1).memory_limit(limit).processes(&program).start().await?;
+    let result = measure(&cluster, &reference, &data, tables, &queries, limit, repeats).await;
+    cluster.shutdown().await;
+    result
+}
+
+fn program_of_this_build() -> Result<PathBuf, Failure> {
+    let here = std::env::current_exe()?;
+    let program = here.parent().and_then(Path::parent).map(|folder| folder.join("windrow"));
+    program.filter(|program| program.exists()).ok_or_else(|| "build the program first, or add `-- --program=PATH`".into())
+}
+
+fn tpch() -> Result<Vec<Named>, Failure> {
+    (1..=22)
+        .map(|number| {
+            Ok((format!("q{number:02}"), std::fs::read_to_string(Path::new(QUERIES).join(format!("q{number:02}.sql")))?))
+        })
+        .collect()
+}
+
+/// `big` and `other` of `rows` rows with two thirds of their keys in common; half of `big.hot` is one key, and `few` has each key once.
+async fn make(folder: &Path, rows: u64) -> Result<(), Failure> {
+    let context = SessionContext::new();
+    let text = |name: &str| format!("concat('{name}, and something to make it a row of some size: ', value)");
+    let big = format!(
+        "SELECT value AS k, value * 7919 % 1000003 AS v, value % 100000 AS g, \
+         CASE WHEN value % 2 = 0 THEN 1 ELSE value END AS hot, {} AS t FROM generate_series(1, {rows})",
+        text("big")
+    );
+    let other = format!(
+        "SELECT value + {} AS k, value * 104729 % 1000003 AS v, {} AS t FROM generate_series(1, {rows})",
+        rows / 3,
+        text("other")
+    );
+    let few = format!("SELECT value AS k, {} AS t FROM generate_series(1, {})", text("few"), rows / 2);
+    for (table, select) in [("big", big), ("other", other), ("few", few)] {
+        let path = folder.join(table);
+        context.sql(&format!("COPY ({select}) TO '{}/' STORED AS PARQUET", path.display())).await?.collect().await?;
+    }
+    Ok(())
+}
+
+async fn measure(
+    cluster: &LocalCluster,
+    reference: &SessionContext,
+    data: &Path,
+    tables: &[&str],
+    queries: &[Named],
+    limit: u64,
+    repeats: usize,
+) -> Result<(), Failure> {
+    let session = cluster.session().await?;
+    for table in tables {
+        let sql = format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", data.join(table).display());
+        session.sql(&sql).await?.collect().await?;
+    }
+    let pids: Vec<u32> = cluster.pids().into_iter().flatten().collect();
+    println!("{:<20} {:>10} {:>24}   limit {} MB", "", "seconds", "resident at most, MB", limit / 1_000_000);
+    let (mut figures, mut worst) = (Vec::new(), 0);
+    for (name, sql) in queries {
+        let expected = lines(&reference.sql(sql).await?.collect().await?)?;
+        forget_peaks(&pids);
+        let watch = Stopwatch::start();
+        let answer = session.sql(sql).await?.collect().await.map_err(|error| format!("{name}: {error}"))?;
+        let elapsed = watch.elapsed();
+        let peaks: Vec<u64> = pids.iter().map(|pid| status(*pid, "VmHWM:")).collect();
+        if lines(&answer)? != expected {
+            return Err(format!("{name}: other rows than DataFusion without a limit").into());
+        }
+        worst = peaks.iter().copied().fold(worst, u64::max);
+        let shown: Vec<String> = peaks.iter().map(|bytes| (bytes / 1_000_000).to_string()).collect();
+        println!("{name:<20} {:>10.2} {:>24}", elapsed.as_secs_f64(), shown.join(" "));
+        figures.push(json!({"query": name, "seconds": elapsed.as_secs_f64(), "resident_max": peaks}));
+    }
+    let share = worst as f64 / limit as f64;
+    println!("resident at most: {:.0} % of the limit", share * 100.0);
+    let drift = repeated(&session, queries, &pids, repeats).await?;
+    println!("{}", json!({"bench": "memory", "limit": limit, "queries": figures, "resident_share": share, "repeated": drift}));
+    Ok(())
+}
+
+/// Runs the queries in turn, `repeats` in all, and compares what the processes hold after a tenth with what they hold at the end.
+async fn repeated(session: &Session, queries: &[Named], pids: &[u32], repeats: usize) -> Result<serde_json::Value, Failure> {
+    if repeats == 0 {
+        return Ok(json!(null));
+    }
+    let (mut early, watch) = (Vec::new(), Stopwatch::start());
+    for (index, (name, sql)) in queries.iter().cycle().take(repeats).enumerate() {
+        session.sql(sql).await?.collect().await.map_err(|error| format!("{name}, run {index}: {error}"))?;
+        if index + 1 == repeats.div_ceil(10) {
+            early = held(pids);
+        }
+    }
+    let late = held(pids);
+    println!(
+        "\n{repeats} queries in {:.0} s; after a tenth of them and at the end:",
+        watch.elapsed().max(Duration::ZERO).as_secs_f64()
+    );
+    for (pid, (early, late)) in pids.iter().zip(early.iter().zip(&late)) {
+        println!(
+            "executor {pid}: resident {} and {} MB, open files {} and {}",
+            early.0 / 1_000_000,
+            late.0 / 1_000_000,
+            early.1,
+            late.1
+        );
+    }
+    let of = |held: &[(u64, usize)]| {
+        held.iter().map(|(bytes, files)| json!({"resident": bytes, "open_files": files})).collect::<Vec<_>>()
+    };
+    Ok(json!({"queries": repeats, "after_a_tenth": of(&early), "at_the_end": of(&late)}))
+}
+
+/// Resident bytes and open files of each process.
+fn held(pids: &[u32]) -> Vec<(u64, usize)> {
+    let files = |pid: &u32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    pids.iter().map(|pid| (status(*pid, "VmRSS:"), files(pid))).collect()
+}
+
+/// Lets the system measure each process's peak anew.
+fn forget_peaks(pids: &[u32]) {
+    for pid in pids {
+        // Where this is not allowed, peaks are those since the start: larger, never smaller.
+        let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
+    }
+}
+
+/// A figure of a process in bytes; 0 where the system does not say.
+fn status(pid: u32, what: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(what)).unwrap_or_default();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1024
+}
+
+/// The rows as text in any order; sums of floats differ in their last digits by the order of their addends.
+fn lines(batches: &[RecordBatch]) -> Result<Vec<String>, Failure> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<Vec<_>, _>>()?;
+        for row in 0..batch.num_rows() {
+            let values: Vec<String> = columns.iter().map(|column| rounded(&column.value(row).to_string())).collect();
+            rows.push(values.join("|"));
+        }
+    }
+    rows.sort_unstable();
+    Ok(rows)
+}
+
+fn rounded(value: &str) -> String {
+    match value.parse::<f64>() {
+        Ok(number) if value.contains('.') => format!("{number:.6e}"),
+        _ => value.to_owned(),
+    }
+}
