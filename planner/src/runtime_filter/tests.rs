@@ -13,12 +13,12 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::metrics::Time;
 use datafusion::physical_plan::repartition::BatchPartitioner;
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned};
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use datafusion::prelude::ParquetReadOptions;
 
 use super::apply::{FilterUse, RuntimeFilterExec};
 use super::bloom::{self, KeyFilter};
 use super::build::RuntimeFilterBuildExec;
-use crate::testing::{lines, physical, run, sorted};
+use crate::testing::{lines, physical, run, session, sorted};
 
 fn numbers(values: impl IntoIterator<Item = Option<i64>>) -> RecordBatch {
     let n: ArrayRef = Arc::new(Int64Array::from_iter(values));
@@ -133,7 +133,7 @@ fn a_filter_holds_ten_bits_a_key() {
 
 /// A Parquet file of the numbers below 10,000 and twice each, in ten row groups.
 async fn parquet(directory: &std::path::Path) -> Arc<dyn ExecutionPlan> {
-    let session = SessionContext::new();
+    let session = session(1);
     let numbers = "SELECT value AS n, value * 2 AS twice FROM range(0, 10000)";
     let path = directory.join("numbers.parquet").display().to_string();
     let copy = format!("COPY ({numbers}) TO '{path}' OPTIONS ('format.max_row_group_size' '1000')");

@@ -38,8 +38,8 @@ async fn busy(session: &Session) {
     wait::until("slots in use", LIMIT, async || (used(&session.status().await.unwrap()) > 0).then_some(())).await;
 }
 
-async fn idle(session: &Session) {
-    wait::until("free slots", SECOND, async || (used(&session.status().await.unwrap()) == 0).then_some(())).await;
+async fn idle(session: &Session, limit: Duration) {
+    wait::until("free slots", limit, async || (used(&session.status().await.unwrap()) == 0).then_some(())).await;
     // Bytes are as of the last heartbeat, which comes every second.
     wait::until("empty stores", 3 * SECOND, async || (held(&session.status().await.unwrap()) == 0).then_some(())).await;
 }
@@ -58,7 +58,7 @@ async fn a_dropped_or_cancelled_query_frees_its_slots_within_a_second() {
         } else {
             drop(query);
         }
-        idle(&session).await;
+        idle(&session, SECOND).await;
     }
     let (_, batches) = engine::run(&session, "SELECT count(*) FROM nation").await.unwrap();
     assert_eq!(windrow_tests::rows::cells(&batches)[0][0].to_string(), "25");
@@ -90,7 +90,8 @@ async fn a_killed_client_frees_its_slots_and_files() {
     let client = Process::silent(&["sql", "--connect", &url, "-c", &script]);
     busy(&session).await;
     client.kill();
-    idle(&session).await;
+    // The system tells of a process's end when it gets to it.
+    idle(&session, 3 * SECOND).await;
     wait::until("no spill files", 3 * SECOND, async || (files(&spill).len() <= before).then_some(())).await;
     executor.kill();
     scheduler.kill();
