@@ -175,16 +175,11 @@ impl Attempt {
     }
 
     fn reader(&self) -> ShuffleReader {
-        ShuffleReader {
-            executor: self.executor,
-            incarnation: self.incarnation,
-            inputs: self.spec.inputs.clone(),
-            store: Arc::clone(&self.services.store),
-            transport: Arc::clone(&self.services.transport),
-            window: self.services.window,
-            // A stage of several tasks reads its whole inputs several times.
-            broadcasts: (self.spec.slice.len() < self.spec.partitions).then(|| Arc::clone(&self.services.broadcasts)),
-        }
+        let (services, inputs) = (&self.services, self.spec.inputs.clone());
+        let (store, transport) = (Arc::clone(&services.store), Arc::clone(&services.transport));
+        // A stage of several tasks reads its whole inputs several times.
+        let broadcasts = (self.spec.slice.len() < self.spec.partitions).then(|| Arc::clone(&services.broadcasts));
+        ShuffleReader::new((self.executor, self.incarnation), inputs, store, transport, services.window).sharing(broadcasts)
     }
 
     /// The values of scalar inputs, by input index.

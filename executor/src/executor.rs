@@ -26,9 +26,7 @@ use windrow_core::{Error, ErrorKind, Result};
 
 use crate::attempt::{Attempt, Services};
 use crate::machine;
-use crate::memory::ExecutorPool;
 use crate::shuffle::store::ShuffleStore;
-use crate::spill::SpillDir;
 use crate::watch::Watch;
 
 /// Stack of the threads that run plans: deep plans recurse, and a stack overflow ends the process.
@@ -163,7 +161,6 @@ impl Executor {
         reports: mpsc::Sender<Report>,
     ) -> Result<Arc<Self>> {
         let options = options.resolved();
-        let spill = SpillDir::create(&options.spill_dir, options.spill_limit)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(options.slots as usize)
             .thread_stack_size(STACK_BYTES)
@@ -177,8 +174,8 @@ impl Executor {
                 Error::new(ErrorKind::ResourcesExhausted, message).with_source(source)
             })?;
         let limit = usize::try_from(options.memory_limit).unwrap_or(usize::MAX);
-        let pool = Arc::new(ExecutorPool::new(limit, options.evict_from_percent));
-        let store = ShuffleStore::new(pool, spill, runtime.handle().clone());
+        let (pool, spill) = ((limit, options.evict_from_percent), (options.spill_dir.as_path(), options.spill_limit));
+        let store = ShuffleStore::open(pool, spill, runtime.handle().clone())?;
         start_eviction(&options.name, &store)?;
         let services = Services::new(store, transport, reports, options.fetch_window, options.slots)?;
         let watch = Watch::start(&options.name, services.store().pool(), services.queries())?;

@@ -13,8 +13,8 @@ use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, ShuffleStore};
 
 use crate::control::client::ControlClient;
-use crate::serve::{builder, listen, start};
-use crate::shuffle::ShuffleService;
+use crate::serve::listen;
+use crate::shuffle;
 use crate::transport::NetworkTransport;
 use crate::transport::in_process::fetch_from;
 
@@ -52,8 +52,7 @@ pub async fn run_executor(options: NetworkExecutorOptions, shutdown: impl Future
     let name = options.executor.name.clone();
     let executor = Executor::start(options.executor, Arc::clone(&transport) as Arc<dyn ShuffleTransport<RecordBatch>>, reports)?;
     transport.join(Arc::clone(executor.store()));
-    let service = ShuffleService::server(Arc::clone(executor.store()));
-    let server = start(listener, &name, builder().add_service(service))?;
+    let server = shuffle::serve(listener, &name, Arc::clone(executor.store()))?;
     tracing::info!(name, address, scheduler = options.scheduler, "executor started");
 
     let control = ControlClient::new(Arc::clone(&executor), &options.scheduler, executor.registration(address), queue)?;

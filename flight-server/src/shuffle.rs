@@ -1,6 +1,7 @@
 //! The shuffle service of an executor: Flight `DoGet` with a ticket that names segments, answered by their blocks. Next:
 //! `results.rs`. It serves nothing else.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -14,6 +15,7 @@ use arrow_flight::{
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, Streaming};
 use windrow_core::failure::LostCause;
 use windrow_core::message::{decode, encode};
@@ -22,6 +24,7 @@ use windrow_core::transport::FetchRequest;
 use windrow_executor::ShuffleStore;
 use windrow_executor::shuffle::block::{Block, BlockEncoder, Compression};
 
+use crate::serve::{Server, builder, listen, start};
 use crate::transport::in_process::read;
 use crate::wire::failed_to_status;
 
@@ -125,9 +128,25 @@ pub(crate) struct ShuffleService {
 
 impl ShuffleService {
     /// The tonic service over `store`.
-    pub(crate) fn server(store: Arc<ShuffleStore>) -> FlightServiceServer<Self> {
+    fn server(store: Arc<ShuffleStore>) -> FlightServiceServer<Self> {
         FlightServiceServer::new(Self { store }).max_decoding_message_size(TICKET_BYTES_MAX + 1024)
     }
+}
+
+/// Serves the committed segments of `store` under the name `owner`.
+///
+/// # Errors
+/// `Unavailable` if the listener has no address.
+pub(crate) fn serve(listener: TcpListener, owner: &str, store: Arc<ShuffleStore>) -> windrow_core::Result<Server> {
+    start(listener, owner, builder().add_service(ShuffleService::server(store)))
+}
+
+/// As an executor does, on a port of its own of the loopback interface.
+///
+/// # Errors
+/// `InvalidConfig` if no port is free.
+pub async fn serve_on_loopback(store: Arc<ShuffleStore>) -> windrow_core::Result<Server> {
+    serve(listen((Ipv4Addr::LOCALHOST, 0).into(), false).await?, "shuffle", store)
 }
 
 type Stream<T> = BoxStream<'static, Result<T, Status>>;

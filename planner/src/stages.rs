@@ -10,6 +10,8 @@
 //!           scan
 //! ```
 
+mod reduce;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -18,10 +20,8 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -37,11 +37,8 @@ use crate::exchange::{Mark, mark, partitions, with_children};
 use crate::explain::stage_display;
 use crate::narrow::{Leaf, Narrowing, Placement, can_narrow, leaves};
 use crate::repeats::repeats;
-use crate::runtime_filter::apply::{FilterUse, RuntimeFilterExec};
-use crate::runtime_filter::build::RuntimeFilterBuildExec;
-use crate::runtime_filter::place::{Reach, column, may_filter_left, may_filter_right, place, reduces};
-use crate::runtime_filter::push::domain;
 use crate::stage_input::StageInputExec;
+use reduce::FilterStage;
 
 /// What may be done to a plan when it is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +56,15 @@ pub(crate) struct Division {
 pub(crate) fn split(plan: Arc<dyn ExecutionPlan>, division: Division, context: &TaskContext) -> Result<Vec<Stage>> {
     let Division { cut, runtime_filters } = division;
     let runtime_filters = cut && runtime_filters;
-    let mut splitter = Splitter { cut, runtime_filters, context, stages: Vec::new(), scalars: Vec::new(), filters: Vec::new() };
+    let mut splitter = Splitter {
+        cut,
+        runtime_filters,
+        context,
+        stages: Vec::new(),
+        exchanges: Vec::new(),
+        scalars: Vec::new(),
+        filters: Vec::new(),
+    };
     splitter.stage(plan, Output::of(Exchange::Result))?;
     Ok(splitter.stages)
 }
@@ -85,32 +90,13 @@ struct ScalarStage {
     stage: StageId,
 }
 
-/// A runtime filter that is already a stage: `leaf` stands for it in the plans that are not divided yet.
-struct FilterStage {
-    leaf: Arc<dyn ExecutionPlan>,
-    stage: StageId,
-    plan: Arc<dyn ExecutionPlan>,
-}
-
-/// A stage whose rows a runtime filter is made of.
-struct Source {
-    stage: StageId,
-    plan: Arc<dyn ExecutionPlan>,
-    /// The keys and the count of its hash exchange; none for a broadcast.
-    hash: Option<(Vec<Arc<dyn PhysicalExpr>>, u32)>,
-}
-
-/// A key of a join's reducing side and the column of the other side that it is compared with.
-type KeyPair = (Arc<dyn PhysicalExpr>, usize);
-
-/// Most parts of a filter that a key is looked for in, where its part does not follow from its hash.
-const UNROUTED_PARTS_MAX: u32 = 8;
-
 struct Splitter<'a> {
     cut: bool,
     runtime_filters: bool,
     context: &'a TaskContext,
     stages: Vec<Stage>,
+    /// The hash exchanges that are cut, and the stages below them.
+    exchanges: Vec<(Arc<dyn ExecutionPlan>, StageId)>,
     scalars: Vec<ScalarStage>,
     filters: Vec<FilterStage>,
 }
@@ -146,98 +132,6 @@ impl Splitter<'_> {
                 None => self.rewrite_children(plan, inputs),
             },
         }
-    }
-
-    /// A join in one stage. Where one side comes through an exchange and something reduces it, the scans of the other side wait for
-    /// its keys.
-    fn rewrite_join(&mut self, plan: Arc<dyn ExecutionPlan>, inputs: &mut Vec<StageInput>) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return self.rewrite_children(plan, inputs) };
-        let (left, right) = (join.left(), join.right());
-        let reducing = |side: &Arc<dyn ExecutionPlan>| Ok::<_, DataFusionError>(mark(side)? == Mark::Hash && reduces(side)?);
-        let plain = !join.null_aware;
-        let (left, right) = if plain && may_filter_right(*join.join_type()) && reducing(left)? {
-            let pairs = join.on().iter().map(|(left, right)| Some((Arc::clone(left), column(right)?)));
-            let new = self.rewrite(Arc::clone(left), inputs)?;
-            let right = self.reduced(right, &source(left, inputs)?, pairs.collect())?;
-            (new, self.rewrite(right, inputs)?)
-        } else if plain && may_filter_left(*join.join_type()) && reducing(right)? {
-            let pairs = join.on().iter().map(|(left, right)| Some((Arc::clone(right), column(left)?)));
-            let new = self.rewrite(Arc::clone(right), inputs)?;
-            let left = self.reduced(left, &source(right, inputs)?, pairs.collect())?;
-            (self.rewrite(left, inputs)?, new)
-        } else {
-            return self.rewrite_children(plan, inputs);
-        };
-        with_children(plan, vec![left, right])
-    }
-
-    /// `plan` with a runtime filter of the keys of `source` at the scans that its columns come from; as it is, if there is no place for
-    /// one, or with `None` for keys that are no columns.
-    fn reduced(
-        &mut self,
-        plan: &Arc<dyn ExecutionPlan>,
-        source: &Source,
-        pairs: Option<Vec<KeyPair>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(pairs) = pairs else { return Ok(Arc::clone(plan)) };
-        let placed = self.reduced_by(plan, source, &pairs)?;
-        if !Arc::ptr_eq(&placed, plan) || pairs.len() < 2 {
-            return Ok(placed);
-        }
-        // The columns come from different scans.
-        pairs.iter().try_fold(placed, |plan, pair| self.reduced_by(&plan, source, std::slice::from_ref(pair)))
-    }
-
-    fn reduced_by(
-        &mut self,
-        plan: &Arc<dyn ExecutionPlan>,
-        source: &Source,
-        pairs: &[KeyPair],
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let keys: Vec<_> = pairs.iter().map(|(key, _)| Arc::clone(key)).collect();
-        let columns: Vec<_> = pairs.iter().map(|(_, column)| *column).collect();
-        let routed = source.hash.as_ref().is_some_and(|(by, _)| *by == keys);
-        if source.hash.as_ref().is_some_and(|(_, count)| !routed && *count > UNROUTED_PARTS_MAX) {
-            return Ok(Arc::clone(plan));
-        }
-        let schema = source.plan.schema();
-        let types = keys.iter().map(|key| key.data_type(&schema)).collect::<Result<Vec<_>>>()?;
-        place(plan, &columns, &mut |scan, columns, reach| {
-            let held = scan.schema();
-            let alike = columns.iter().zip(&types).all(|(column, wanted)| held.field(*column).data_type() == wanted);
-            let domain = if let [column] = columns { domain(&scan, *column)? } else { None };
-            let in_scan_only = reach == Reach::Near;
-            if !alike || (in_scan_only && domain.is_none()) {
-                return Ok(scan);
-            }
-            let leaf = self.filter_stage(source, &keys)?;
-            let columns = columns.iter().map(|index| {
-                let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(held.field(*index).name(), *index));
-                column
-            });
-            let how = FilterUse { routed, domain, in_scan_only };
-            Ok(Arc::new(RuntimeFilterExec::new(leaf, scan, columns.collect(), how)))
-        })
-    }
-
-    /// A stage that makes the filter of `keys`, and the leaf that stands for it.
-    fn filter_stage(&mut self, source: &Source, keys: &[Arc<dyn PhysicalExpr>]) -> Result<Arc<dyn ExecutionPlan>> {
-        let (leaf, read): (Arc<dyn ExecutionPlan>, _) = match &source.hash {
-            Some((by, count)) => {
-                let leaf = StageInputExec::partitioned(0, &source.plan, by.clone(), *count)?;
-                (Arc::new(leaf), InputRead::Partitioned { offset: 0, count: *count })
-            }
-            None => {
-                let leaf = Arc::new(StageInputExec::whole(0, &source.plan)?);
-                (Arc::new(CoalescePartitionsExec::new(leaf)), InputRead::Whole)
-            }
-        };
-        let plan: Arc<dyn ExecutionPlan> = Arc::new(RuntimeFilterBuildExec::new(leaf, keys.to_vec()));
-        let inputs = vec![StageInput { stage: source.stage, read }];
-        let stage = self.finish(&plan, inputs, Output::of(Exchange::Broadcast))?;
-        let leaf: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(plan.schema()));
-        self.filters.push(FilterStage { leaf: Arc::clone(&leaf), stage, plan });
-        Ok(leaf)
     }
 
     fn rewrite_children(&mut self, plan: Arc<dyn ExecutionPlan>, inputs: &mut Vec<StageInput>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -282,6 +176,7 @@ impl Splitter<'_> {
         let count = u32::try_from(count).map_err(|_too_many| internal("too many partitions"))?;
         let output = Output { exchange: Exchange::Hash { partitions: count }, keys: keys.clone(), row_limit: None };
         let stage = self.stage(Arc::clone(&child), output)?;
+        self.exchanges.push((Arc::clone(plan), stage));
         let leaf = StageInputExec::partitioned(number(inputs), &child, keys, count)?;
         // The offset is corrected when the stage is finished: only then is the place of the leaf known.
         inputs.push(StageInput { stage, read: InputRead::Partitioned { offset: 0, count } });
@@ -327,25 +222,6 @@ impl Splitter<'_> {
         };
         let right = self.rewrite(right, inputs)?;
         with_children(plan, vec![new, right])
-    }
-
-    /// The right side of a join with the keys of its broadcast left side, made by `left`, passed on to its scans.
-    fn reduced_by_broadcast(
-        &mut self,
-        plan: &Arc<dyn ExecutionPlan>,
-        left: Arc<dyn ExecutionPlan>,
-        right: &Arc<dyn ExecutionPlan>,
-        inputs: &[StageInput],
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (plan.downcast_ref::<HashJoinExec>(), inputs.last()) {
-            (Some(join), Some(input))
-                if self.runtime_filters && !join.null_aware && may_filter_right(*join.join_type()) && reduces(&left)? =>
-            {
-                let pairs = join.on().iter().map(|(left, right)| Some((Arc::clone(left), column(right)?)));
-                self.reduced(right, &Source { stage: input.stage, plan: left, hash: None }, pairs.collect())
-            }
-            _ => Ok(Arc::clone(right)),
-        }
     }
 
     fn cut_whole(
@@ -472,16 +348,6 @@ fn only_child(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         [child] => Ok(Arc::clone(child)),
         _ => Err(internal("an exchange without exactly one child")),
     }
-}
-
-/// The stage below the hash exchange `plan`, which was cut last.
-fn source(plan: &Arc<dyn ExecutionPlan>, inputs: &[StageInput]) -> Result<Source> {
-    let Partitioning::Hash(keys, count) = plan.output_partitioning().clone() else {
-        return Err(internal("a hash exchange without keys"));
-    };
-    let Some(input) = inputs.last() else { return Err(internal("a hash exchange that was not cut")) };
-    let count = u32::try_from(count).map_err(|_too_many| internal("too many partitions"))?;
-    Ok(Source { stage: input.stage, plan: only_child(plan)?, hash: Some((keys, count)) })
 }
 
 fn number(inputs: &[StageInput]) -> u32 {

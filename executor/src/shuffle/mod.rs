@@ -3,10 +3,10 @@
 //! outside memory, on disk and on the wire.
 
 pub mod block;
+pub mod read;
 pub mod store;
+pub mod write;
 
 pub(crate) mod broadcast;
 pub(crate) mod compact;
-pub(crate) mod read;
 pub(crate) mod segment_file;
-pub(crate) mod write;

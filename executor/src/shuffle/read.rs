@@ -32,25 +32,25 @@ const BATCHES_WAITING_MAX: usize = 64;
 const PERMIT_BYTES: usize = 1024;
 
 /// The batches of one input part.
-pub(crate) type Batches = BoxStream<'static, Result<RecordBatch, Failed>>;
+pub type Batches = BoxStream<'static, Result<RecordBatch, Failed>>;
 
 /// Reads the inputs of one attempt.
 #[derive(Debug)]
-pub(crate) struct ShuffleReader {
+pub struct ShuffleReader {
     /// The reading executor: what it holds itself is not fetched.
-    pub(crate) executor: ExecutorId,
+    executor: ExecutorId,
     /// Its incarnation.
-    pub(crate) incarnation: Incarnation,
+    incarnation: Incarnation,
     /// The inputs of the attempt.
-    pub(crate) inputs: Vec<InputVector>,
+    inputs: Vec<InputVector>,
     /// This executor's segments.
-    pub(crate) store: Arc<ShuffleStore>,
+    store: Arc<ShuffleStore>,
     /// The way to the others'.
-    pub(crate) transport: Arc<dyn ShuffleTransport<RecordBatch>>,
+    transport: Arc<dyn ShuffleTransport<RecordBatch>>,
     /// Bytes that may wait of one stream.
-    pub(crate) window: u64,
+    window: u64,
     /// What this executor's attempts share of whole inputs; `None` if this attempt is the only reader of its stage.
-    pub(crate) broadcasts: Option<Arc<Broadcasts>>,
+    broadcasts: Option<Arc<Broadcasts>>,
 }
 
 impl StageInputSource for ShuffleReader {
@@ -62,11 +62,30 @@ impl StageInputSource for ShuffleReader {
 }
 
 impl ShuffleReader {
+    /// A reader on `executor`, which keeps `store` and reaches the others by `transport`, with at most `window` bytes waiting of one
+    /// stream.
+    #[must_use]
+    pub fn new(
+        (executor, incarnation): (ExecutorId, Incarnation),
+        inputs: Vec<InputVector>,
+        store: Arc<ShuffleStore>,
+        transport: Arc<dyn ShuffleTransport<RecordBatch>>,
+        window: u64,
+    ) -> Self {
+        Self { executor, incarnation, inputs, store, transport, window, broadcasts: None }
+    }
+
+    /// Has whole inputs fetched once for all attempts that are given the same `broadcasts`.
+    pub(crate) fn sharing(mut self, broadcasts: Option<Arc<Broadcasts>>) -> Self {
+        self.broadcasts = broadcasts;
+        self
+    }
+
     /// The batches of `part` of input number `input`.
     ///
     /// # Errors
     /// `Internal` if the attempt has no such input.
-    pub(crate) fn read(&self, input: u32, part: InputPart) -> Result<Batches, Failed> {
+    pub fn read(&self, input: u32, part: InputPart) -> Result<Batches, Failed> {
         let vector = self
             .inputs
             .get(input as usize)

@@ -10,6 +10,7 @@
 //! [`LostCause::Missing`] for any other. Locks are held for map operations only, never across an await or a write.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use arrow::record_batch::RecordBatch;
@@ -35,7 +36,7 @@ const WRITE_WAIT_MAX: Duration = Duration::from_secs(30);
 const READ_AHEAD: usize = 2;
 
 /// Names the output of one partition: the attempt and the partition.
-pub(crate) type OutputKey = (AttemptId, u32);
+pub type OutputKey = (AttemptId, u32);
 
 /// The committed segments of one executor.
 #[derive(Debug)]
@@ -97,6 +98,20 @@ pub(crate) enum Finished {
 }
 
 impl ShuffleStore {
+    /// A store of its own with a pool of `limit` bytes, from `evict_from_percent` of which on it writes to directories that it makes
+    /// below `spill_dir`, at most `spill_limit` bytes. Nothing can be committed before [`Self::begin`].
+    ///
+    /// # Errors
+    /// `InvalidConfig` if the directory cannot be written.
+    pub fn open(
+        (limit, evict_from_percent): (usize, u32),
+        (spill_dir, spill_limit): (&Path, u64),
+        runtime: Handle,
+    ) -> windrow_core::Result<Arc<Self>> {
+        let pool = Arc::new(ExecutorPool::new(limit, evict_from_percent));
+        Ok(Self::new(pool, SpillDir::create(spill_dir, spill_limit)?, runtime))
+    }
+
     pub(crate) fn new(pool: Arc<ExecutorPool>, spill: Arc<SpillDir>, runtime: Handle) -> Arc<Self> {
         let store = Arc::new(Self { state: Mutex::default(), written: Condvar::new(), pool, spill, runtime });
         let weak: Weak<Self> = Arc::downgrade(&store);
@@ -175,7 +190,7 @@ impl ShuffleStore {
     }
 
     /// Starts a new incarnation: nothing of an older one can be read any more.
-    pub(crate) fn begin(&self, incarnation: Incarnation) {
+    pub fn begin(&self, incarnation: Incarnation) {
         let gone = self.take_all(incarnation);
         self.discard(gone);
     }
@@ -234,7 +249,7 @@ impl ShuffleStore {
     }
 
     /// Deletes every output of a job.
-    pub(crate) fn release_job(&self, job: JobId) {
+    pub fn release_job(&self, job: JobId) {
         let end = job.0.checked_add(1).map(|next| stage_start(JobId(next), StageId(0)));
         let gone = self.state.lock().remove_range(stage_start(job, StageId(0)), end);
         self.discard(gone);

@@ -5,6 +5,7 @@
 //! the rows that were to be kept. For many, they are collected until a segment has a full batch of rows and then copied together,
 //! so that readers are not given crumbs. Memory for a segment is taken when it has rows, never by the number of consumer partitions.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
@@ -38,7 +39,7 @@ const UNCOPIED_CONSUMERS_MAX: usize = 4;
 const PINNED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The writer of one partition. Dropping it before [`Self::finish`] drops everything it wrote.
-pub(crate) struct PartitionWriter {
+pub struct PartitionWriter {
     store: Arc<ShuffleStore>,
     incarnation: Incarnation,
     key: OutputKey,
@@ -66,12 +67,18 @@ struct Segment {
     bytes: u64,
 }
 
+impl fmt::Debug for PartitionWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionWriter").field("key", &self.key).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
 impl PartitionWriter {
     /// A writer for `key`'s rows of `schema`.
     ///
     /// # Errors
     /// `Internal` if the exchange and its keys do not fit, which planning has ruled out.
-    pub(crate) fn new(
+    pub fn new(
         store: &Arc<ShuffleStore>,
         incarnation: Incarnation,
         key: OutputKey,
@@ -109,7 +116,7 @@ impl PartitionWriter {
     ///
     /// # Errors
     /// A failure of the keys' expressions, or `Resources` if neither memory nor disk has room.
-    pub(crate) async fn push(&mut self, batch: RecordBatch) -> Result<(), Failed> {
+    pub async fn push(&mut self, batch: RecordBatch) -> Result<(), Failed> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -123,7 +130,7 @@ impl PartitionWriter {
     ///
     /// # Errors
     /// As [`Self::push`]; `Cancelled` if the executor's incarnation is over.
-    pub(crate) async fn finish(mut self) -> Result<PartitionStat, Failed> {
+    pub async fn finish(mut self) -> Result<PartitionStat, Failed> {
         let mut grown = 0;
         for index in 0..self.segments.len() {
             grown += self.flush(index).map_err(|error| classify(&error))?;

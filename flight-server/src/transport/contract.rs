@@ -14,8 +14,8 @@ use windrow_executor::timer;
 
 use super::{InProcessTransport, NetworkTransport};
 use crate::routine::Routine;
-use crate::serve::{Server, builder, listen, start};
-use crate::shuffle::ShuffleService;
+use crate::serve::{Server, listen};
+use crate::shuffle::serve;
 use crate::testing::{EXECUTOR, INCARNATION, PATIENCE, Producer, Table, eventually};
 
 /// A producer, and a transport that reaches it.
@@ -40,8 +40,7 @@ impl World {
     /// With the smallest window there is, so that every segment of some size meets its bound.
     async fn network(producer: Producer) -> Self {
         let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
-        let service = ShuffleService::server(Arc::clone(producer.executor.store()));
-        let server = start(listener, "test", builder().add_service(service)).unwrap();
+        let server = serve(listener, "test", Arc::clone(producer.executor.store())).unwrap();
         let groups = producer.groups_at(&server.address().to_string());
         // Bound and closed again: nobody listens there.
         let closed = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap().local_addr().unwrap();

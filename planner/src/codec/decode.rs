@@ -113,11 +113,11 @@ impl Decoder<'_> {
             OurNode::Child(index) => self.child(index, context),
             OurNode::Input(input) => self.input(*input, context),
             OurNode::WorkTable { name, schema, projection } => work_table(name, &schema, projection),
-            OurNode::FilterBuild { keys } => {
+            OurNode::FilterBuild { keys, keys_max } => {
                 let [input] = children else { return internal_err!("a filter of {} inputs", children.len()) };
                 let input = self.proto_to_execution_plan(input, context)?;
                 let keys = self.exprs(&keys, &input.schema(), context)?;
-                Ok(Arc::new(RuntimeFilterBuildExec::new(input, keys)))
+                Ok(Arc::new(RuntimeFilterBuildExec::new(input, keys, keys_max)))
             }
             OurNode::Filter { keys, how } => {
                 let [filter, input] = children else { return internal_err!("a filter with {} inputs", children.len()) };

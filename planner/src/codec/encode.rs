@@ -145,7 +145,7 @@ impl<'a> Encoder<'a> {
             return Ok(Some(OurNode::Recursive { name, schema: schema_to_bytes(&plan.schema())?, is_distinct }));
         }
         if let Some(build) = plan.downcast_ref::<RuntimeFilterBuildExec>() {
-            return Ok(Some(OurNode::FilterBuild { keys: self.exprs(build.keys())? }));
+            return Ok(Some(OurNode::FilterBuild { keys: self.exprs(build.keys())?, keys_max: build.keys_max() }));
         }
         if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
             return Ok(Some(OurNode::Filter { keys: self.exprs(filter.keys())?, how: filter.how() }));

@@ -65,8 +65,8 @@ pub(crate) enum OurNode {
     Input(Box<Input>),
     /// A `RecursiveQueryExec`; its terms are the node's inputs.
     Recursive { name: String, schema: Bytes, is_distinct: bool },
-    /// A `RuntimeFilterBuildExec` by these keys of its input's rows.
-    FilterBuild { keys: Vec<Bytes> },
+    /// A `RuntimeFilterBuildExec` by these keys of its input's rows, if they are not too many.
+    FilterBuild { keys: Vec<Bytes>, keys_max: u64 },
     /// A `RuntimeFilterExec`; its inputs are the filter and the rows, whose keys these are.
     Filter { keys: Vec<Bytes>, how: FilterUse },
     /// A `WorkTableExec`.

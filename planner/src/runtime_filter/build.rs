@@ -22,37 +22,49 @@ use futures::TryStreamExt;
 use super::bloom;
 
 /// Most keys of one partition. Beyond 8 million a filter fits no cache, and what has so many keys seldom drops many rows.
-const KEYS_MAX: usize = 8 << 20;
+pub(crate) const KEYS_MAX: u64 = 8 << 20;
 
 /// Makes one row of each input partition: the Bloom filter of its keys, or null if there are too many or no memory to collect them.
 #[derive(Debug, Clone)]
 pub(crate) struct RuntimeFilterBuildExec {
     input: Arc<dyn ExecutionPlan>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
+    keys_max: u64,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
 
 impl RuntimeFilterBuildExec {
-    /// A filter of the values of `keys`, which are over the schema of `input`.
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+    /// A filter of the values of `keys`, which are over the schema of `input`, if no partition has more than `keys_max` of them.
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, keys: Vec<Arc<dyn PhysicalExpr>>, keys_max: u64) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(bloom::schema()),
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { input, keys, metrics: ExecutionPlanMetricsSet::new(), properties: Arc::new(properties) }
+        Self {
+            input,
+            keys,
+            keys_max: keys_max.min(KEYS_MAX),
+            metrics: ExecutionPlanMetricsSet::new(),
+            properties: Arc::new(properties),
+        }
     }
 
     pub(crate) fn keys(&self) -> &[Arc<dyn PhysicalExpr>] {
         &self.keys
+    }
+
+    pub(crate) fn keys_max(&self) -> u64 {
+        self.keys_max
     }
 }
 
 async fn build(
     mut input: SendableRecordBatchStream,
     keys: Vec<Arc<dyn PhysicalExpr>>,
+    keys_max: u64,
     partition: usize,
     context: Arc<TaskContext>,
     metrics: BaselineMetrics,
@@ -66,7 +78,7 @@ async fn build(
         let values: Vec<ArrayRef> =
             keys.iter().map(|key| key.evaluate(&batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
         let hashes = bloom::hashes(&values, batch.num_rows(), &mut buffer)?;
-        if all.len() + hashes.len() > KEYS_MAX || memory.try_grow(size_of_val(hashes)).is_err() {
+        if (all.len() + hashes.len()) as u64 > keys_max || memory.try_grow(size_of_val(hashes)).is_err() {
             complete = false;
             break;
         }
@@ -76,7 +88,7 @@ async fn build(
         timer.done();
     }
     let timer = metrics.elapsed_compute().timer();
-    let filter = if complete { Some(bloom::to_bytes(&all)?) } else { None };
+    let filter = if complete { Some(bloom::to_bytes(&all)) } else { None };
     timer.done();
     let filter: ArrayRef = Arc::new(BinaryArray::from_iter([filter]));
     let keys: ArrayRef = Arc::new(UInt64Array::from_iter_values([all.len() as u64]));
@@ -117,7 +129,7 @@ impl ExecutionPlan for RuntimeFilterBuildExec {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(Self::new(input, self.keys.clone()))),
+            Ok([input]) => Ok(Arc::new(Self::new(input, self.keys.clone(), self.keys_max))),
             Err(_) => internal_err!("RuntimeFilterBuildExec has one child"),
         }
     }
@@ -129,7 +141,7 @@ impl ExecutionPlan for RuntimeFilterBuildExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let row = futures::stream::once(build(input, self.keys.clone(), partition, context, metrics));
+        let row = futures::stream::once(build(input, self.keys.clone(), self.keys_max, partition, context, metrics));
         Ok(Box::pin(RecordBatchStreamAdapter::new(bloom::schema(), row)))
     }
 

@@ -24,7 +24,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 
 use super::apply::RuntimeFilterExec;
-use crate::exchange::with_children;
+use crate::exchange::{Mark, mark, with_children};
 
 /// Whether a join of this type gives the same rows if right rows without a partner are gone.
 pub(crate) fn may_filter_right(join: JoinType) -> bool {
@@ -141,31 +141,61 @@ pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, index: usize, columns: &[usiz
 /// A column of a join is one of its side's rows, and also the other side's key if it is a key: rows with other keys find no partner
 /// among the rows that matter. Null-aware joins also look at rows without a partner.
 fn below_join(join: &HashJoinExec, side: JoinSide, columns: &[usize]) -> Option<Vec<usize>> {
-    use JoinType::{Full, Inner, Left, LeftAnti, LeftMark, LeftSemi, Right, RightAnti, RightMark, RightSemi};
     if join.null_aware {
         return None;
     }
+    let one = |(from, index): (JoinSide, usize)| {
+        if from == side {
+            return Some(index);
+        }
+        join.on().iter().find_map(|(left, right)| {
+            let (here, there) = if from == JoinSide::Left { (left, right) } else { (right, left) };
+            (column(here)? == index).then(|| column(there))?
+        })
+    };
+    sources(join, columns)?.into_iter().map(one).collect()
+}
+
+/// Which columns of its sides `columns` of a join are, if none of them is a side's that nulls stand for.
+fn sources(join: &HashJoinExec, columns: &[usize]) -> Option<Vec<(JoinSide, usize)>> {
+    use JoinType::{Full, Inner, Left, LeftAnti, LeftMark, LeftSemi, Right, RightAnti, RightMark, RightSemi};
     let (_, places) = build_join_schema(&join.left().schema(), &join.right().schema(), join.join_type());
     let one = |at: &usize| {
         let place = places.get(projected(join.projection.as_deref(), *at)?)?;
         let whole = match join.join_type() {
-            Inner => true,
+            Inner => place.side != JoinSide::None,
             Left | LeftSemi | LeftAnti | LeftMark => place.side == JoinSide::Left,
             Right | RightSemi | RightAnti | RightMark => place.side == JoinSide::Right,
             Full => false,
         };
-        if !whole || place.side == JoinSide::None {
-            return None;
-        }
-        if place.side == side {
-            return Some(place.index);
-        }
-        join.on().iter().find_map(|(left, right)| {
-            let (here, there) = if place.side == JoinSide::Left { (left, right) } else { (right, left) };
-            (column(here)? == place.index).then(|| column(there))?
-        })
+        whole.then_some((place.side, place.index))
     };
     columns.iter().map(one).collect()
+}
+
+/// The nearest hash exchange below `plan` through which every value of `columns` came, and the columns of its rows that they are.
+pub(crate) fn origin(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Result<Option<(Arc<dyn ExecutionPlan>, Vec<usize>)>> {
+    if mark(plan)? == Mark::Hash {
+        return Ok(Some((Arc::clone(plan), columns.to_vec())));
+    }
+    for (index, child) in plan.children().into_iter().enumerate() {
+        if let Some(columns) = values_below(plan, index, columns)
+            && let Some(found) = origin(child, &columns)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The columns of child `index` that have every value of `columns`.
+fn values_below(plan: &Arc<dyn ExecutionPlan>, index: usize, columns: &[usize]) -> Option<Vec<usize>> {
+    if plan.is::<UnionExec>() || plan.is::<InterleaveExec>() {
+        return None;
+    }
+    let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return below(plan, index, columns) };
+    let side = if index == 0 { JoinSide::Left } else { JoinSide::Right };
+    sources(join, columns)?.into_iter().map(|(from, index)| (from == side).then_some(index)).collect()
 }
 
 fn projected(projection: Option<&[usize]>, at: usize) -> Option<usize> {

@@ -46,9 +46,14 @@ fn range(column: &ColumnStatistics) -> Option<u64> {
     greatest?.checked_sub(least?)?.checked_add(1)?.try_into().ok()
 }
 
+/// Most keys of which a filter of a column with so many values is tested inside of the scan.
+pub(crate) fn selective_keys(domain: u64) -> u64 {
+    domain / SELECTIVE_ONE_IN
+}
+
 /// Whether so few of a column's values are keys of the filter that the scan itself should test them.
 pub(super) fn is_selective(filter: &KeyFilter, domain: Option<u64>) -> bool {
-    domain.is_some_and(|domain| filter.keys().saturating_mul(SELECTIVE_ONE_IN) <= domain)
+    domain.is_some_and(|domain| filter.keys() <= selective_keys(domain))
 }
 
 /// `plan` with the test of `keys` inside of its Parquet scan, or `None` if there is no such scan below it.
