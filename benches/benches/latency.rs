@@ -17,6 +17,7 @@ const ROWS: usize = 200_000;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
+    windrow_benches::keep_pages();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run())
 }
 

@@ -1,7 +1,9 @@
 //! Queries that do not fit into memory, on two executor processes of one slot with a limit: how long they take, and how much of each
-//! process was resident at most. Rows are compared with DataFusion without a limit; a difference ends the bench.
+//! process was resident at most. Rows are compared with DataFusion without a limit; a difference is a failure, and with one the bench fails.
 //!
-//! `cargo bench --workspace --bench memory -- [--program=target/release/windrow] [--limit=64MB] [--data=DIR] [--repeats=0]`
+//! `cargo bench --workspace --bench memory -- [--program=target/release/windrow] [--limit=64MB] [--data=DIR] [--embedded] [--repeats=0]`
+//!
+//! With `--embedded`, each query runs in a process that is executor and client in one, with two slots.
 //!
 //! Without a folder: a sort, a group by of as many keys as rows, a window and joins over tables of ten times the limit that are made
 //! for it; `--rows=50000000` makes them larger. With a folder that `windrow tpch` filled: its queries. `--repeats=1000` then runs one
@@ -50,6 +52,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Named = (String, String);
 
 fn main() -> Result<(), Failure> {
+    windrow_benches::keep_pages();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(run())
 }
 
@@ -71,6 +74,9 @@ async fn run() -> Result<(), Failure> {
     let reference = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     for table in tables {
         reference.register_parquet(*table, data.join(table).display().to_string(), ParquetReadOptions::default()).await?;
+    }
+    if std::env::args().any(|argument| argument == "--embedded") {
+        return embedded(&program, &reference, &data, tables, &queries, limit).await;
     }
     let cluster = LocalCluster::builder().executors(2).slots(1).memory_limit(limit).processes(&program).start().await?;
     let result = measure(&cluster, &reference, &data, tables, &queries, limit, repeats).await;
@@ -130,27 +136,96 @@ async fn measure(
     }
     let pids: Vec<u32> = cluster.pids().into_iter().flatten().collect();
     println!("{:<20} {:>10} {:>24}   limit {} MB", "", "seconds", "resident at most, MB", limit / 1_000_000);
-    let (mut figures, mut worst) = (Vec::new(), 0);
+    let (mut figures, mut worst, mut failed) = (Vec::new(), 0, 0);
     for (name, sql) in queries {
         let expected = lines(&reference.sql(sql).await?.collect().await?)?;
         forget_peaks(&pids);
         let watch = Stopwatch::start();
-        let answer = session.sql(sql).await?.collect().await.map_err(|error| format!("{name}: {error}"))?;
+        let answer = match session.sql(sql).await {
+            Ok(query) => query.collect().await,
+            Err(error) => Err(error),
+        };
         let elapsed = watch.elapsed();
         let peaks: Vec<u64> = pids.iter().map(|pid| status(*pid, "VmHWM:")).collect();
-        if lines(&answer)? != expected {
-            return Err(format!("{name}: other rows than DataFusion without a limit").into());
-        }
         worst = peaks.iter().copied().fold(worst, u64::max);
         let shown: Vec<String> = peaks.iter().map(|bytes| (bytes / 1_000_000).to_string()).collect();
-        println!("{name:<20} {:>10.2} {:>24}", elapsed.as_secs_f64(), shown.join(" "));
-        figures.push(json!({"query": name, "seconds": elapsed.as_secs_f64(), "resident_max": peaks}));
+        let failure = match answer {
+            Ok(answer) if lines(&answer)? == expected => None,
+            Ok(_) => Some("other rows than DataFusion without a limit".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        println!("{name:<20} {:>10.2} {:>24} {}", elapsed.as_secs_f64(), shown.join(" "), failure.as_deref().unwrap_or_default());
+        failed += usize::from(failure.is_some());
+        figures.push(json!({"query": name, "seconds": elapsed.as_secs_f64(), "resident_max": peaks, "failure": failure}));
     }
     let share = worst as f64 / limit as f64;
-    println!("resident at most: {:.0} % of the limit", share * 100.0);
+    println!("resident at most: {:.0} % of the limit; {} of {} queries done", share * 100.0, queries.len() - failed, queries.len());
     let drift = repeated(&session, queries, &pids, repeats).await?;
     println!("{}", json!({"bench": "memory", "limit": limit, "queries": figures, "resident_share": share, "repeated": drift}));
-    Ok(())
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} queries failed").into()) }
+}
+
+/// Each query in a process of its own that is executor and client in one, with two slots.
+async fn embedded(
+    program: &Path,
+    reference: &SessionContext,
+    data: &Path,
+    tables: &[&str],
+    queries: &[Named],
+    limit: u64,
+) -> Result<(), Failure> {
+    println!("{:<20} {:>10} {:>24}   limit {} MB, embedded", "", "seconds", "resident at most, MB", limit / 1_000_000);
+    let (mut figures, mut worst, mut failed) = (Vec::new(), 0, 0);
+    for (name, sql) in queries {
+        let expected = reference.sql(sql).await?.collect().await?;
+        let mut command = tokio::process::Command::new(program);
+        command.args(["sql", "--slots", "2", "--format", "csv", "--memory-limit"]).arg(limit.to_string());
+        for table in tables {
+            let folder = data.join(table);
+            command.args(["-c", &format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", folder.display())]);
+        }
+        command.args(["-c", sql]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let watch = Stopwatch::start();
+        let child = command.spawn()?;
+        let pid = child.id().unwrap_or_default();
+        let (mut peak, mut output) = (0, std::pin::pin!(child.wait_with_output()));
+        let output = loop {
+            tokio::select! {
+                output = &mut output => break output?,
+                () = tokio::time::sleep(Duration::from_millis(5)) => peak = peak.max(status(pid, "VmHWM:")),
+            }
+        };
+        let elapsed = watch.elapsed().as_secs_f64();
+        worst = worst.max(peak);
+        let failure = if !output.status.success() {
+            Some(String::from_utf8_lossy(&output.stderr).into_owned())
+        } else if csv_lines(&String::from_utf8(output.stdout)?) != csv_lines(&to_csv(&expected)?) {
+            Some("other rows than DataFusion without a limit".to_owned())
+        } else {
+            None
+        };
+        println!("{name:<20} {elapsed:>10.2} {:>24} {}", peak / 1_000_000, failure.as_deref().unwrap_or_default());
+        failed += usize::from(failure.is_some());
+        figures.push(json!({"query": name, "seconds": elapsed, "resident_max": [peak], "failure": failure}));
+    }
+    let share = worst as f64 / limit as f64;
+    println!("resident at most: {:.0} % of the limit; {} of {} queries done", share * 100.0, queries.len() - failed, queries.len());
+    println!("{}", json!({"bench": "memory, embedded", "limit": limit, "queries": figures, "resident_share": share}));
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} queries failed").into()) }
+}
+
+fn to_csv(batches: &[RecordBatch]) -> Result<String, Failure> {
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(Vec::new());
+    batches.iter().try_for_each(|batch| writer.write(batch))?;
+    Ok(String::from_utf8(writer.into_inner())?)
+}
+
+/// Rows in any order, sums of floats rounded.
+fn csv_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> =
+        text.lines().skip(1).map(|line| line.split(',').map(rounded).collect::<Vec<_>>().join(",")).collect();
+    lines.sort_unstable();
+    lines
 }
 
 /// Runs the queries in turn, `repeats` in all, and compares what the processes hold after a tenth with what they hold at the end.

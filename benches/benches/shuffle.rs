@@ -2,7 +2,7 @@
 //! In one run with it, what the machine moves at most: a copy of the same bytes in memory, and the same bytes over one raw TCP
 //! connection.
 //!
-//! `cargo bench --workspace --bench shuffle -- [--bytes=512MB] [--runs=5]`
+//! `cargo bench --workspace --bench shuffle -- [--bytes=512MB] [--runs=5] [--only=inprocess8->8]`
 //!
 //! *write* is what producers take to divide and commit, *read* what consumers take until the last row; both are done by two threads. In
 //! process the share is that of the whole against the copy, over loopback that of *read* against TCP: what is written there is the same.
@@ -61,6 +61,7 @@ struct Speed {
 }
 
 fn main() -> Result<(), Failure> {
+    windrow_benches::keep_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     runtime.block_on(async { tokio::spawn(run()).await? })
 }
@@ -69,6 +70,7 @@ async fn run() -> Result<(), Failure> {
     let option = |name: &str| std::env::args().find_map(|argument| argument.strip_prefix(name).map(str::to_owned));
     let bytes = usize::try_from(parse_size(&option("--bytes=").unwrap_or_else(|| "512MB".to_owned()))?)?;
     let runs = option("--runs=").map_or(Ok(5), |text| text.parse::<usize>())?;
+    let only = option("--only=").unwrap_or_default();
     let tables = [("fixed width", fixed(bytes)?), ("strings", strings(bytes)?)];
     let mut rows = Vec::new();
     println!(
@@ -79,6 +81,9 @@ async fn run() -> Result<(), Failure> {
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
         for way in [Way::InProcess, Way::Loopback, Way::Spilled] {
             for (producers, consumers) in SHAPES {
+                if !format!("{name}{way:?}{producers}->{consumers}").to_lowercase().contains(&only) {
+                    continue;
+                }
                 let (mut best, mut bound) = (Speed::default(), 0.0_f64);
                 // In turn, so that the machine's moods meet both.
                 for _ in 0..runs {

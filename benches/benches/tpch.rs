@@ -50,6 +50,7 @@ impl Engine {
 }
 
 fn main() -> Result<(), Failure> {
+    windrow_benches::keep_pages();
     tokio::runtime::Builder::new_multi_thread().worker_threads(SLOTS as usize).enable_all().build()?.block_on(run())
 }
 

@@ -7,6 +7,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
+/// Has the allocator keep freed pages, as the program does (`cli/src/main.rs`): otherwise a bench measures the system's page faults.
+#[expect(unsafe_code, reason = "the allocator has no safe interface to its options")]
+pub fn keep_pages() {
+    /// `mi_option_purge_delay` of `mimalloc.h`, in milliseconds.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    // SAFETY: sets one number in a table of the allocator; an unknown index is ignored.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, 60_000) }
+}
+
 /// Durations of one measured thing.
 #[derive(Debug, Clone)]
 pub struct Series {

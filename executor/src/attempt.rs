@@ -153,8 +153,9 @@ impl Attempt {
     async fn work(&self, progress: &mut Progress, query: &Arc<QueryUse>) -> Result<(), Failed> {
         let reader = Arc::new(self.reader());
         let scalars = self.scalars(&reader).await?;
-        let context = self.context(reader, query)?;
-        let plan = self.decode(&scalars, &context)?;
+        let shared = self.shared_context()?;
+        let plan = self.decode(&scalars, &shared)?;
+        let context = self.context(&shared, reader, query)?;
         progress.plan = Some(Arc::clone(&plan.plan));
         for (index, partition) in self.spec.slice.iter().enumerate() {
             let run = run_partition(self.partition(index, partition, &plan, &context)?);
@@ -194,16 +195,38 @@ impl Attempt {
         Ok(scalars)
     }
 
-    fn context(&self, reader: Arc<ShuffleReader>, query: &Arc<QueryUse>) -> Result<Arc<TaskContext>, Failed> {
-        let config = session_config(&self.template.settings).map_err(|error| Failed::fatal(&error))?;
-        let mut config = config.with_extension(Arc::new(StageInputs(reader)));
+    /// The job's settings and all functions: what a plan is decoded with.
+    fn shared_context(&self) -> Result<Arc<TaskContext>, Failed> {
+        if let Some(context) = self.template.context.get() {
+            return Ok(Arc::clone(context));
+        }
+        let mut config = session_config(&self.template.settings).map_err(|error| Failed::fatal(&error))?;
         let sort = &mut config.options_mut().execution.sort_spill_reservation_bytes;
         *sort = (*sort).min(self.services.sort_reservation);
-        let context = TaskContext::from(&self.services.session)
-            .with_session_config(config)
-            .with_runtime(self.services.environment(query)?)
-            .with_task_id(self.spec.attempt.to_string());
-        Ok(Arc::new(context))
+        let context = Arc::new(TaskContext::from(&self.services.session).with_session_config(config));
+        Ok(Arc::clone(self.template.context.get_or_init(|| context)))
+    }
+
+    /// What the plan runs with: inputs and memory of its own, and no functions, which it holds itself by now.
+    fn context(
+        &self,
+        shared: &TaskContext,
+        reader: Arc<ShuffleReader>,
+        query: &Arc<QueryUse>,
+    ) -> Result<Arc<TaskContext>, Failed> {
+        let config = shared.session_config().clone().with_extension(Arc::new(StageInputs(reader)));
+        let (id, environment) = (Some(self.spec.attempt.to_string()), self.services.environment(query)?);
+        let session = shared.session_id();
+        Ok(Arc::new(TaskContext::new(
+            id,
+            session,
+            config,
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            environment,
+        )))
     }
 
     fn decode(&self, scalars: &[(u32, ScalarValue)], context: &TaskContext) -> Result<TaskPlan, Failed> {

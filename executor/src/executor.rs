@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryPool;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -113,7 +114,6 @@ pub(crate) struct State {
 }
 
 /// A stage's plan as it was sent.
-#[derive(Debug)]
 pub(crate) struct Template {
     /// The encoded plan.
     pub(crate) plan: Bytes,
@@ -121,6 +121,14 @@ pub(crate) struct Template {
     pub(crate) settings: Vec<(String, String)>,
     /// `windrow.query.memory_limit` in bytes; 0 is none.
     pub(crate) memory_limit: usize,
+    /// What its attempts decode the plan with, made by the first.
+    pub(crate) context: OnceLock<Arc<TaskContext>>,
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template").field("bytes", &self.plan.len()).field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl Template {
@@ -128,7 +136,7 @@ impl Template {
         let limit = settings.iter().position(|(key, _)| key == MEMORY_LIMIT).map(|index| settings.swap_remove(index));
         // The coordinator writes a count of bytes.
         let memory_limit = limit.and_then(|(_, bytes)| bytes.parse().ok()).unwrap_or(0);
-        Self { plan, settings, memory_limit }
+        Self { plan, settings, memory_limit, context: OnceLock::new() }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::query_memory::Queries;
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// What the process may exceed the limit by, as a part of it.
-const ABOVE_PART: usize = 4;
+const ABOVE_PART: usize = 5;
 
 /// A limit below this counts without the program, which needs some of that itself.
 const TINY: usize = 200 << 20;
