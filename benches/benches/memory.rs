@@ -1,7 +1,8 @@
 //! Queries that do not fit into memory, on two executor processes of one slot with a limit: how long they take, and how much of each
 //! process was resident at most. Rows are compared with DataFusion without a limit; a difference is a failure, and with one the bench fails.
 //!
-//! `cargo bench --workspace --bench memory -- [--program=target/release/windrow] [--limit=64MB] [--data=DIR] [--embedded] [--repeats=0]`
+//! `cargo bench --workspace --bench memory -- [--program=target/release/windrow] [--limit=64MB] [--data=DIR] [--only=q18] [--embedded]
+//! [--repeats=0]`
 //!
 //! With `--embedded`, each query runs in a process that is executor and client in one, with two slots.
 //!
@@ -63,7 +64,8 @@ async fn run() -> Result<(), Failure> {
     let rows = option("--rows=").map_or(Ok(TIMES * limit / ROW_BYTES), |text| text.parse::<u64>())?;
     let repeats = option("--repeats=").map_or(Ok(0), |text| text.parse::<usize>())?;
     let made = tempfile::tempdir()?;
-    let (data, tables, queries) = match option("--data=") {
+    let only = option("--only=").unwrap_or_default();
+    let (data, tables, mut queries) = match option("--data=") {
         Some(data) => (PathBuf::from(data).canonicalize()?, &TPCH_TABLES[..], tpch()?),
         None => {
             make(made.path(), rows).await?;
@@ -71,6 +73,7 @@ async fn run() -> Result<(), Failure> {
             (made.path().to_owned(), &OWN_TABLES[..], queries)
         }
     };
+    queries.retain(|(name, _)| name.contains(&only));
     let reference = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     for table in tables {
         reference.register_parquet(*table, data.join(table).display().to_string(), ParquetReadOptions::default()).await?;
@@ -159,7 +162,12 @@ async fn measure(
         figures.push(json!({"query": name, "seconds": elapsed.as_secs_f64(), "resident_max": peaks, "failure": failure}));
     }
     let share = worst as f64 / limit as f64;
-    println!("resident at most: {:.0} % of the limit; {} of {} queries done", share * 100.0, queries.len() - failed, queries.len());
+    println!(
+        "resident at most: {:.0} % of the limit; {} of {} queries done",
+        share * 100.0,
+        queries.len() - failed,
+        queries.len()
+    );
     let drift = repeated(&session, queries, &pids, repeats).await?;
     println!("{}", json!({"bench": "memory", "limit": limit, "queries": figures, "resident_share": share, "repeated": drift}));
     if failed == 0 { Ok(()) } else { Err(format!("{failed} queries failed").into()) }
@@ -209,7 +217,12 @@ async fn embedded(
         figures.push(json!({"query": name, "seconds": elapsed, "resident_max": [peak], "failure": failure}));
     }
     let share = worst as f64 / limit as f64;
-    println!("resident at most: {:.0} % of the limit; {} of {} queries done", share * 100.0, queries.len() - failed, queries.len());
+    println!(
+        "resident at most: {:.0} % of the limit; {} of {} queries done",
+        share * 100.0,
+        queries.len() - failed,
+        queries.len()
+    );
     println!("{}", json!({"bench": "memory, embedded", "limit": limit, "queries": figures, "resident_share": share}));
     if failed == 0 { Ok(()) } else { Err(format!("{failed} queries failed").into()) }
 }

@@ -37,6 +37,7 @@ use crate::shuffle::broadcast::Broadcasts;
 use crate::shuffle::read::ShuffleReader;
 use crate::shuffle::store::ShuffleStore;
 use crate::shuffle::write::PartitionWriter;
+use crate::window_views::with_windows_that_let_go;
 
 /// What all attempts of an executor share.
 #[derive(Debug)]
@@ -238,6 +239,7 @@ impl Attempt {
             _ => Failed::fatal(&error),
         })?;
         let plan = with_joins_that_fit(plan, self.services.store.spill()).map_err(|error| classify(&error))?;
+        let plan = with_windows_that_let_go(plan).map_err(|error| classify(&error))?;
         let plan = TaskPlan { plan, hash_keys };
         let count = plan.plan.properties().output_partitioning().partition_count();
         if count != spec.slice.len() as usize {
