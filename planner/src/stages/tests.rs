@@ -232,6 +232,24 @@ async fn a_runtime_filter_goes_through_what_keeps_the_key() {
 }
 
 #[tokio::test]
+async fn keys_also_come_from_below_a_side_and_from_having() {
+    let fixture = Fixture::new(5).await;
+    fixture.plan("SET windrow.query.broadcast_limit = '0B'").await;
+    let reduced = "(SELECT * FROM t WHERE v > 3) AS a";
+    for (side, expected) in [
+        ("(SELECT k FROM t GROUP BY k HAVING sum(v) > 30)", 1),
+        ("(SELECT k, sum(v) FROM t GROUP BY k)", 0), // every group remains
+        (&format!("(SELECT a.k FROM {reduced} JOIN t AS b ON a.k = b.k)"), 2),
+        (&format!("(SELECT a.k FROM {reduced} LEFT ANTI JOIN t AS b ON a.k = b.k)"), 2),
+        (&format!("(SELECT b.k FROM {reduced} RIGHT JOIN t AS b ON a.k = b.k)"), 0), // rows of b that a has no partner for
+        (&format!("(SELECT a.k FROM {reduced} FULL JOIN t AS b ON a.k = b.k)"), 2), // no row without a.k matters, so it is a left join
+    ] {
+        let graph = fixture.graph(&format!("SELECT * FROM u LEFT SEMI JOIN {side} AS x ON u.k = x.k")).await;
+        assert_eq!(filters(&graph).len(), expected, "{side}: {graph:#?}");
+    }
+}
+
+#[tokio::test]
 async fn semi_joins_go_below_joins_that_drop_nothing() {
     let fixture = Fixture::new(5).await;
     fixture.plan("SET windrow.query.broadcast_limit = '0B'").await;

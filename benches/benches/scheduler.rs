@@ -1,6 +1,6 @@
 //! Task completions per second of the pure scheduler on one core: 10,000 executors, 100,000 tasks.
 //!
-//! `cargo run --release -p windrow-scheduler --example throughput` prints a table and one line of JSON. A completion is what an executor
+//! `cargo bench --workspace --bench scheduler` prints a table and one line of JSON. A completion is what an executor
 //! reports of a task of one partition: `PartitionDone` and `AttemptEnded`, with the launch that they make room for.
 
 use std::collections::VecDeque;
@@ -100,5 +100,5 @@ fn main() {
             )
         })
         .collect();
-    println!("[{}]", json.join(","));
+    println!(r#"{{"bench":"scheduler","worlds":[{}]}}"#, json.join(","));
 }
