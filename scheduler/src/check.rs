@@ -71,6 +71,17 @@ impl Scheduler {
         hold(queued == 0 || !has_room, "I7 wake-up", || "a job waits for admission while there is room".to_owned())?;
         let is_hungry = self.hungry.len() > 0;
         hold(!is_hungry || self.executors.free_slots() == 0, "I7 wake-up", || "a job has work while slots are free".to_owned())?;
+        for (key, reserved) in &self.alone {
+            let stage = self.jobs.get(&key.1).and_then(|job| job.stages.get(key.2));
+            if stage.is_none_or(|stage| stage.inputs_missing > 0) {
+                continue;
+            }
+            let may_start = self.executors.iter().any(|(id, executor)| {
+                let idle = executor.leases.is_empty() && *reserved == Some(id);
+                executor.is_live() && (idle || (reserved.is_none() && executor.reserved.is_none()))
+            });
+            hold(!may_start, "I7 wake-up", || format!("partition {} of {} waits for an executor that is free", key.3, key.1))?;
+        }
         let reserved = self.executors.iter().filter(|(_, executor)| executor.reserved.is_some()).count();
         let waiting = self.alone.values().flatten().count();
         hold(reserved == waiting, "I6 reservations", || format!("{reserved} executors reserved for {waiting} partitions"))

@@ -228,7 +228,9 @@ impl Scheduler {
         if self.alone.is_empty() {
             return;
         }
-        for (key, reserved) in self.alone.clone() {
+        // Those with a reservation first: one that starts leaves its executor to be reserved by the next.
+        let (reserved, others): (Vec<_>, Vec<_>) = self.alone.clone().into_iter().partition(|(_, reserved)| reserved.is_some());
+        for (key, reserved) in reserved.into_iter().chain(others) {
             let stage = self.jobs.get(&key.1).and_then(|job| job.stages.get(key.2));
             if stage.is_none_or(|stage| stage.inputs_missing > 0) {
                 // Its inputs were lost meanwhile; whoever computes them again needs the executor more.

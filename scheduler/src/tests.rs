@@ -393,6 +393,25 @@ fn a_shortage_halves_the_slice_then_runs_alone_then_fails_with_the_figures() {
 }
 
 #[test]
+fn partitions_that_need_an_executor_for_themselves_get_it_one_after_the_other() {
+    for [first, second] in [[0, 1], [1, 0]] {
+        let mut cluster = Cluster::new(SchedulerConfig::default(), &[2]);
+        cluster.submit(one_stage(2));
+        let short = Failure::Resources { what: Resource::Memory, asked: 9, limit: 8 };
+        cluster.fail_one(short.clone());
+        assert_eq!(cluster.slices(), [(0, 0, 1), (0, 1, 2)]);
+        cluster.running.swap(0, first);
+        cluster.fail_one(short.clone());
+        cluster.fail_one(short.clone());
+        assert_eq!(cluster.slices().len(), 1, "the one or the other, alone");
+        cluster.finish_one();
+        assert_eq!(cluster.slices().len(), 1, "partition {second} after partition {first}");
+        cluster.finish_one();
+        assert_eq!(cluster.phase(), JobPhase::Succeeded);
+    }
+}
+
+#[test]
 fn silence_is_suspected_then_deadly_and_a_gap_of_our_own_is_forgiven() {
     let mut cluster = Cluster::new(SchedulerConfig::default(), &[1]);
     cluster.submit(one_stage(2));
