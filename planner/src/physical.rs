@@ -17,6 +17,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use futures::TryStreamExt;
 use windrow_core::config::QueryConfig;
 use windrow_core::{Error, ErrorKind};
@@ -67,6 +69,8 @@ pub(crate) fn optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sy
     let mut rules = PhysicalOptimizer::new().rules;
     let after_selection = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |index| index + 1);
     rules.insert(after_selection, Arc::new(DemoteBroadcast));
+    let after_limits = rules.iter().position(|rule| rule.name() == "LimitPushdown").map_or(rules.len(), |index| index + 1);
+    rules.insert(after_limits, Arc::new(SortLargeLimits));
     rules
 }
 
@@ -179,6 +183,37 @@ impl PhysicalOptimizerRule for DemoteBroadcast {
 
     fn name(&self) -> &'static str {
         "windrow_demote_broadcast"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Most rows of an ORDER BY with LIMIT that are kept in memory as the best so far.
+const TOP_ROWS_MAX: usize = 100_000;
+
+/// Sorts everything for a large limit. DataFusion keeps the best rows in memory, whatever their number, and fails where they do not
+/// fit; its sort goes to disk.
+#[derive(Debug)]
+struct SortLargeLimits;
+
+impl PhysicalOptimizerRule for SortLargeLimits {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let Some(sort) = node.downcast_ref::<SortExec>() else { return Ok(Transformed::no(node)) };
+            let Some(fetch) = ExecutionPlan::fetch(sort).filter(|fetch| *fetch > TOP_ROWS_MAX) else {
+                return Ok(Transformed::no(node));
+            };
+            let whole = SortExec::new(sort.expr().clone(), Arc::clone(sort.input()));
+            let whole = whole.with_preserve_partitioning(sort.preserve_partitioning());
+            Ok(Transformed::yes(Arc::new(LocalLimitExec::new(Arc::new(whole), fetch)) as _))
+        })
+        .map(|transformed| transformed.data)
+    }
+
+    fn name(&self) -> &'static str {
+        "windrow_sort_large_limits"
     }
 
     fn schema_check(&self) -> bool {

@@ -242,10 +242,20 @@ async fn keys_also_come_from_below_a_side_and_from_having() {
         (&format!("(SELECT a.k FROM {reduced} JOIN t AS b ON a.k = b.k)"), 2),
         (&format!("(SELECT a.k FROM {reduced} LEFT ANTI JOIN t AS b ON a.k = b.k)"), 2),
         (&format!("(SELECT b.k FROM {reduced} RIGHT JOIN t AS b ON a.k = b.k)"), 0), // rows of b that a has no partner for
-        (&format!("(SELECT a.k FROM {reduced} FULL JOIN t AS b ON a.k = b.k)"), 2), // no row without a.k matters, so it is a left join
+        (&format!("(SELECT a.k FROM {reduced} FULL JOIN t AS b ON a.k = b.k)"), 1), // its rows change partition, and that exchange has the keys
     ] {
         let graph = fixture.graph(&format!("SELECT * FROM u LEFT SEMI JOIN {side} AS x ON u.k = x.k")).await;
         assert_eq!(filters(&graph).len(), expected, "{side}: {graph:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_limit_sorts_what_a_small_one_keeps_in_memory() {
+    let fixture = Fixture::new(5).await;
+    for (limit, in_memory) in [(100_000, true), (100_001, false)] {
+        let graph = fixture.graph(&format!("SELECT * FROM t ORDER BY v, k LIMIT {limit}")).await;
+        assert_eq!(graph.stages.iter().any(|stage| stage.display.contains("TopK")), in_memory, "{graph:#?}");
+        assert!(graph.stages.iter().any(|stage| stage.display.contains(&format!("fetch={limit}"))), "{graph:#?}");
     }
 }
 
