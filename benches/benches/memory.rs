@@ -200,7 +200,7 @@ async fn embedded(
         let output = loop {
             tokio::select! {
                 output = &mut output => break output?,
-                () = tokio::time::sleep(Duration::from_millis(5)) => peak = peak.max(status(pid, "VmHWM:")),
+                () = windrow_executor::timer::sleep(Duration::from_millis(5)) => peak = peak.max(status(pid, "VmHWM:")),
             }
         };
         let elapsed = watch.elapsed().as_secs_f64();

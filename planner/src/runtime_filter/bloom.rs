@@ -112,7 +112,7 @@ impl KeyFilter {
             [] => BooleanBuffer::new_unset(hashes.len()),
             [only] => BooleanBuffer::collect_bool(hashes.len(), |row| only.may_hold(hashes[row])),
             [even, odd] if self.routed => BooleanBuffer::collect_bool(hashes.len(), |row| {
-                if hashes[row] % 2 == 0 { even } else { odd }.may_hold(hashes[row])
+                if hashes[row].is_multiple_of(2) { even } else { odd }.may_hold(hashes[row])
             }),
             parts if self.routed => {
                 let count = parts.len() as u64;

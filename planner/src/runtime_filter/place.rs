@@ -173,8 +173,11 @@ fn sources(join: &HashJoinExec, columns: &[usize]) -> Option<Vec<(JoinSide, usiz
     columns.iter().map(one).collect()
 }
 
+/// A plan and columns of its rows.
+pub(crate) type Columns = (Arc<dyn ExecutionPlan>, Vec<usize>);
+
 /// The nearest hash exchange below `plan` through which every value of `columns` came, and the columns of its rows that they are.
-pub(crate) fn origin(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Result<Option<(Arc<dyn ExecutionPlan>, Vec<usize>)>> {
+pub(crate) fn origin(plan: &Arc<dyn ExecutionPlan>, columns: &[usize]) -> Result<Option<Columns>> {
     if mark(plan)? == Mark::Hash {
         return Ok(Some((Arc::clone(plan), columns.to_vec())));
     }
