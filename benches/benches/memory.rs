@@ -139,7 +139,7 @@ async fn measure(
     }
     let pids: Vec<u32> = cluster.pids().into_iter().flatten().collect();
     println!("{:<20} {:>10} {:>24}   limit {} MB", "", "seconds", "resident at most, MB", limit / 1_000_000);
-    let (mut figures, mut worst, mut failed) = (Vec::new(), 0, 0);
+    let mut figures = Figures::default();
     for (name, sql) in queries {
         let expected = lines(&reference.sql(sql).await?.collect().await?)?;
         forget_peaks(&pids);
@@ -150,27 +150,54 @@ async fn measure(
         };
         let elapsed = watch.elapsed();
         let peaks: Vec<u64> = pids.iter().map(|pid| status(*pid, "VmHWM:")).collect();
-        worst = peaks.iter().copied().fold(worst, u64::max);
-        let shown: Vec<String> = peaks.iter().map(|bytes| (bytes / 1_000_000).to_string()).collect();
         let failure = match answer {
             Ok(answer) if lines(&answer)? == expected => None,
             Ok(_) => Some("other rows than DataFusion without a limit".to_owned()),
             Err(error) => Some(error.to_string()),
         };
-        println!("{name:<20} {:>10.2} {:>24} {}", elapsed.as_secs_f64(), shown.join(" "), failure.as_deref().unwrap_or_default());
-        failed += usize::from(failure.is_some());
-        figures.push(json!({"query": name, "seconds": elapsed.as_secs_f64(), "resident_max": peaks, "failure": failure}));
+        figures.add(name, elapsed.as_secs_f64(), peaks, failure);
     }
-    let share = worst as f64 / limit as f64;
-    println!(
-        "resident at most: {:.0} % of the limit; {} of {} queries done",
-        share * 100.0,
-        queries.len() - failed,
-        queries.len()
-    );
+    figures.sum_up(limit);
     let drift = repeated(&session, queries, &pids, repeats).await?;
-    println!("{}", json!({"bench": "memory", "limit": limit, "queries": figures, "resident_share": share, "repeated": drift}));
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} queries failed").into()) }
+    figures.end("memory", limit, &drift)
+}
+
+/// What the queries took, printed as it comes.
+#[derive(Default)]
+struct Figures {
+    queries: Vec<serde_json::Value>,
+    worst: u64,
+    failed: usize,
+}
+
+impl Figures {
+    /// A query that took `seconds` and `peaks` bytes of each process.
+    fn add(&mut self, name: &str, seconds: f64, peaks: Vec<u64>, failure: Option<String>) {
+        let shown: Vec<String> = peaks.iter().map(|bytes| (bytes / 1_000_000).to_string()).collect();
+        println!("{name:<20} {seconds:>10.2} {:>24} {}", shown.join(" "), failure.as_deref().unwrap_or_default());
+        self.worst = peaks.iter().copied().fold(self.worst, u64::max);
+        self.failed += usize::from(failure.is_some());
+        self.queries.push(json!({"query": name, "seconds": seconds, "resident_max": peaks, "failure": failure}));
+    }
+
+    fn share(&self, limit: u64) -> f64 {
+        self.worst as f64 / limit as f64
+    }
+
+    fn sum_up(&self, limit: u64) {
+        let (percent, count) = (self.share(limit) * 100.0, self.queries.len());
+        println!("resident at most: {percent:.0} % of the limit; {} of {count} queries done", count - self.failed);
+    }
+
+    /// Prints everything as one line of JSON; an error if a query failed.
+    fn end(&self, bench: &str, limit: u64, repeated: &serde_json::Value) -> Result<(), Failure> {
+        let share = self.share(limit);
+        println!(
+            "{}",
+            json!({"bench": bench, "limit": limit, "queries": self.queries, "resident_share": share, "repeated": repeated})
+        );
+        if self.failed == 0 { Ok(()) } else { Err(format!("{} queries failed", self.failed).into()) }
+    }
 }
 
 /// Each query in a process of its own that is executor and client in one, with two slots.
@@ -183,7 +210,7 @@ async fn embedded(
     limit: u64,
 ) -> Result<(), Failure> {
     println!("{:<20} {:>10} {:>24}   limit {} MB, embedded", "", "seconds", "resident at most, MB", limit / 1_000_000);
-    let (mut figures, mut worst, mut failed) = (Vec::new(), 0, 0);
+    let mut figures = Figures::default();
     for (name, sql) in queries {
         let expected = reference.sql(sql).await?.collect().await?;
         let mut command = tokio::process::Command::new(program);
@@ -204,7 +231,6 @@ async fn embedded(
             }
         };
         let elapsed = watch.elapsed().as_secs_f64();
-        worst = worst.max(peak);
         let failure = if !output.status.success() {
             Some(String::from_utf8_lossy(&output.stderr).into_owned())
         } else if csv_lines(&String::from_utf8(output.stdout)?) != csv_lines(&to_csv(&expected)?) {
@@ -212,19 +238,10 @@ async fn embedded(
         } else {
             None
         };
-        println!("{name:<20} {elapsed:>10.2} {:>24} {}", peak / 1_000_000, failure.as_deref().unwrap_or_default());
-        failed += usize::from(failure.is_some());
-        figures.push(json!({"query": name, "seconds": elapsed, "resident_max": [peak], "failure": failure}));
+        figures.add(name, elapsed, vec![peak], failure);
     }
-    let share = worst as f64 / limit as f64;
-    println!(
-        "resident at most: {:.0} % of the limit; {} of {} queries done",
-        share * 100.0,
-        queries.len() - failed,
-        queries.len()
-    );
-    println!("{}", json!({"bench": "memory, embedded", "limit": limit, "queries": figures, "resident_share": share}));
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} queries failed").into()) }
+    figures.sum_up(limit);
+    figures.end("memory, embedded", limit, &json!(null))
 }
 
 fn to_csv(batches: &[RecordBatch]) -> Result<String, Failure> {

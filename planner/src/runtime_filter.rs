@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Here: `bloom.rs` is the filter, `build.rs` and `apply.rs` are the operators, `place.rs` finds where a filter may stand,
-//! `push.rs` moves a selective one into the Parquet reader. `stages.rs` makes the stages.
+//! `push.rs` moves a selective one into the Parquet reader. `stages/reduce.rs` makes the stages.
 
 pub(crate) mod apply;
 mod bloom;
