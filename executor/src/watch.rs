@@ -1,7 +1,7 @@
 //! Watches what of the process is really in memory: the second line behind the pool, which counts only what it is told. Next: `spill.rs`.
 //!
 //! ```text
-//! resident, of the bound (the limit and a fifth)       what happens
+//! resident, of the bound (the limit and a fifth)        what happens
 //! above 64 %                                            the allocator gives back what it keeps of freed memory
 //! in use, but not by those who asked                    leaves the pool's capacity
 //! above 80 %                                            no new slice starts beside others
