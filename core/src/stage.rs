@@ -51,8 +51,34 @@ pub struct Stage {
     pub partition_inputs: Vec<Bytes>,
     /// Bytes of source data each partition reads, one entry a partition, or empty where unknown.
     pub partition_bytes: Vec<u64>,
+    /// A stage that must be complete before this one starts although it does not read it: its size decides whether this one is needed.
+    pub after: Option<StageId>,
+    /// What to run instead if an input turns out to be small.
+    pub alternative: Option<Box<Alternative>>,
     /// The plan for people: one operator a line, indented.
     pub display: String,
+}
+
+/// Another form of a stage, with the same rows in as many partitions, for when an input turns out to be small. Decided once, when that
+/// input is complete for the first time; neither form has started then, because the stage that would be spared waits for it.
+///
+/// ```text
+/// hash join of b and p                       b is small: broadcast
+///
+/// b --hash--> join  <--hash-- p              b --hash--> g --broadcast--> scan of p, join
+/// ```
+///
+/// The idea is that of Spark's adaptive query execution, which converts a sort-merge join to a broadcast join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// The stage whose output is measured.
+    pub measured: StageId,
+    /// The most bytes in memory that it may have.
+    pub bytes_max: u64,
+    /// The input that this form does without.
+    pub spared: StageId,
+    /// The stage in this form.
+    pub stage: Stage,
 }
 
 /// One edge of the graph: which stage a leaf reads, and which part of it each partition needs.
@@ -126,6 +152,14 @@ impl StageGraph {
         self.stages.last()
     }
 
+    /// Puts the other form of a stage in its place. Says whether there was one.
+    pub fn take_alternative(&mut self, stage: StageId) -> bool {
+        let Some(stage) = self.stages.get_mut(stage.0 as usize) else { return false };
+        let Some(alternative) = stage.alternative.take() else { return false };
+        *stage = alternative.stage;
+        true
+    }
+
     /// Checks what the scheduler relies on: ids are indexes, producers come first, counts are positive and fit their edges, and
     /// exactly the last stage has [`Exchange::Result`].
     ///
@@ -155,8 +189,15 @@ impl Stage {
             template: Bytes::new(),
             partition_inputs: Vec::new(),
             partition_bytes: Vec::new(),
+            after: None,
+            alternative: None,
             display: String::new(),
         }
+    }
+
+    /// The stages that must be complete before this one starts, once for each edge.
+    pub fn waits_for(&self) -> impl Iterator<Item = StageId> + '_ {
+        self.inputs.iter().map(|input| input.stage).chain(self.after)
     }
 
     fn validate(&self, index: usize, is_last: bool, stages: &[Stage]) -> Result<()> {
@@ -182,6 +223,23 @@ impl Stage {
             {
                 return fail("an input does not fit its exchange");
             }
+        }
+        if self.after.is_some_and(|stage| stage.0 as usize >= index) {
+            return fail("it waits for a later stage");
+        }
+        if let Some(Alternative { measured, spared, stage, .. }) = self.alternative.as_deref() {
+            let reads = |id: &StageId| self.inputs.iter().any(|input| input.stage == *id);
+            let waits = stages.get(spared.0 as usize).is_some_and(|stage| stage.after == Some(*measured));
+            if !reads(measured) || !reads(spared) || !waits || stage.inputs.iter().any(|input| input.stage == *spared) {
+                return fail("its alternative spares nothing");
+            }
+            if (stage.partitions, stage.exchange, stage.row_limit) != (self.partitions, self.exchange, self.row_limit) {
+                return fail("its alternative is another stage");
+            }
+            if stage.alternative.is_some() || stage.after.is_some() {
+                return fail("its alternative depends on more");
+            }
+            stage.validate(index, is_last, stages)?;
         }
         Ok(())
     }

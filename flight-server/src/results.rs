@@ -117,17 +117,17 @@ pub(crate) async fn submit(
 /// # Errors
 /// As [`submit`].
 pub(crate) async fn submit_analyze(coordinator: &Arc<Coordinator>, planned: PlannedJob, sql: &str) -> Result<Statement> {
-    let (schema, _without_metrics) = planned.analyzed(&[])?;
-    let (reader, progress) = Reader::submit(coordinator, planned.graph.clone(), sql, true).await?;
+    let schema = PlannedJob::analyzed_schema();
+    let (reader, progress) = Reader::submit(coordinator, planned.graph, sql, true).await?;
     let (job, canceller) = (reader.job, Canceller { job: reader.job, coordinator: Arc::clone(coordinator) });
-    let rows = stream::once(analyze(reader, planned)).flat_map(|answer| match answer {
+    let rows = stream::once(analyze(reader)).flat_map(|answer| match answer {
         Ok(batches) => stream::iter(batches.into_iter().map(Ok).collect::<Vec<_>>()),
         Err(error) => stream::iter(vec![Err(error)]),
     });
     Ok(Statement { schema, job: Some(job), rows: rows.boxed(), progress, canceller: Some(canceller) })
 }
 
-async fn analyze(reader: Reader, planned: PlannedJob) -> Result<Vec<RecordBatch>> {
+async fn analyze(reader: Reader) -> Result<Vec<RecordBatch>> {
     let mut view = reader.view.clone();
     // The job would be released with its last row, before the metrics are in.
     let _held = Arc::clone(&reader.release);
@@ -136,12 +136,12 @@ async fn analyze(reader: Reader, planned: PlannedJob) -> Result<Vec<RecordBatch>
         batch?;
     }
     let complete = timer::deadline(METRICS_WITHIN, view.wait_for(|view| view.metrics.is_some())).await;
-    let metrics = match complete {
+    let (graph, metrics) = match complete {
         Some(Ok(view)) => view.metrics.clone().unwrap_or_default(),
         Some(Err(_gone)) => return Err(crate::coordinator::gone()),
         None => return Err(Error::internal("the metrics of some attempts did not arrive")),
     };
-    Ok(planned.analyzed(&metrics)?.1)
+    Ok(PlannedJob::analyzed(&graph, &metrics)?.1)
 }
 
 /// Releases the job when the statement is gone, however that came.

@@ -58,6 +58,10 @@ fn header(text: &mut String, stage: &Stage) {
     if !scalars.is_empty() {
         let _ = write!(text, ", value of stage {}", scalars.join(", "));
     }
+    if let Some(form) = &stage.alternative {
+        let _ = write!(text, ", without stage {} if stage {} has", form.spared.0, form.measured.0);
+        let _ = write!(text, " at most {}", ByteSize::b(form.bytes_max));
+    }
     text.push('\n');
 }
 

@@ -73,12 +73,13 @@ impl PlannedJob {
         explain::schema()
     }
 
-    /// The rows that answer EXPLAIN ANALYZE: `(plan_type, plan)`, from the metrics of every attempt that succeeded.
+    /// The rows that answer EXPLAIN ANALYZE: `(plan_type, plan)`, from the stages as they ran and the metrics of every attempt that
+    /// succeeded.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] if the rows cannot be built.
-    pub fn analyzed(&self, metrics: &[(StageId, TaskMetrics)]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        explain::rows(&[("stages with metrics", explain::analyzed_tree(&self.graph, metrics))])
+    pub fn analyzed(graph: &StageGraph, metrics: &[(StageId, TaskMetrics)]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        explain::rows(&[("stages with metrics", explain::analyzed_tree(graph, metrics))])
     }
 }
 
@@ -402,7 +403,11 @@ async fn physical_plan(
 
 fn job(physical: Physical, query: &QueryConfig, state: &SessionState) -> Result<PlannedJob, DataFusionError> {
     let schema = physical.plan.schema();
-    let division = stages::Division { cut: physical.cut, runtime_filters: query.runtime_filters };
+    let division = stages::Division {
+        cut: physical.cut,
+        runtime_filters: query.runtime_filters,
+        broadcast_max: Some(query.broadcast_limit.as_u64()).filter(|limit| *limit > 0),
+    };
     let graph =
         StageGraph { stages: stages::split(physical.plan, division, &state.task_ctx())?, settings: settings(state, query) };
     graph.validate().map_err(|error| DataFusionError::External(Box::new(error)))?;

@@ -148,6 +148,12 @@ impl StageInputExec {
         Ok(Self { range, properties, statistics, metrics, ..self.clone() })
     }
 
+    /// The same leaf for another input of the stage.
+    #[must_use]
+    pub(crate) fn with_input(&self, input: u32) -> Self {
+        Self { input, metrics: ExecutionPlanMetricsSet::new(), ..self.clone() }
+    }
+
     /// The index of the stage's input.
     #[must_use]
     pub fn input(&self) -> u32 {

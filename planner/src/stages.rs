@@ -10,11 +10,13 @@
 //!           scan
 //! ```
 
+mod adaptive;
 mod reduce;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use datafusion::common::stats::Precision;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
@@ -38,6 +40,7 @@ use crate::explain::stage_display;
 use crate::narrow::{Leaf, Narrowing, Placement, can_narrow, leaves};
 use crate::repeats::repeats;
 use crate::stage_input::StageInputExec;
+use adaptive::{Divided, estimate};
 use reduce::FilterStage;
 
 /// What may be done to a plan when it is divided.
@@ -47,6 +50,8 @@ pub(crate) struct Division {
     pub(crate) cut: bool,
     /// Where it is cut, let one side of a join drop rows of the other where they are scanned.
     pub(crate) runtime_filters: bool,
+    /// Where it is cut, the most bytes of a build side that is broadcast once it is measured; never, if none.
+    pub(crate) broadcast_max: Option<u64>,
 }
 
 /// Divides `plan` into stages, producers first; the last one is read by the client.
@@ -54,13 +59,15 @@ pub(crate) struct Division {
 /// # Errors
 /// `Unsupported`, naming the operator, where a stage's plan cannot be sent to an executor or divided.
 pub(crate) fn split(plan: Arc<dyn ExecutionPlan>, division: Division, context: &TaskContext) -> Result<Vec<Stage>> {
-    let Division { cut, runtime_filters } = division;
-    let runtime_filters = cut && runtime_filters;
+    let Division { cut, runtime_filters, broadcast_max } = division;
+    let (runtime_filters, broadcast_max) = (cut && runtime_filters, broadcast_max.filter(|_| cut));
     let mut splitter = Splitter {
         cut,
         runtime_filters,
+        broadcast_max,
         context,
         stages: Vec::new(),
+        divided: Vec::new(),
         exchanges: Vec::new(),
         scalars: Vec::new(),
         filters: Vec::new(),
@@ -93,8 +100,11 @@ struct ScalarStage {
 struct Splitter<'a> {
     cut: bool,
     runtime_filters: bool,
+    broadcast_max: Option<u64>,
     context: &'a TaskContext,
     stages: Vec<Stage>,
+    /// The plan of each stage.
+    divided: Vec<Divided>,
     /// The hash exchanges that are cut, and the stages below them.
     exchanges: Vec<(Arc<dyn ExecutionPlan>, StageId)>,
     scalars: Vec<ScalarStage>,
@@ -176,6 +186,9 @@ impl Splitter<'_> {
         let count = u32::try_from(count).map_err(|_too_many| internal("too many partitions"))?;
         let output = Output { exchange: Exchange::Hash { partitions: count }, keys: keys.clone(), row_limit: None };
         let stage = self.stage(Arc::clone(&child), output)?;
+        if let (Some(_), Some(divided)) = (self.broadcast_max, self.divided.get_mut(stage.0 as usize)) {
+            divided.bytes = estimate(&child);
+        }
         self.exchanges.push((Arc::clone(plan), stage));
         let leaf = StageInputExec::partitioned(number(inputs), &child, keys, count)?;
         // The offset is corrected when the stage is finished: only then is the place of the leaf known.
@@ -239,6 +252,32 @@ impl Splitter<'_> {
     /// Encodes a stage's plan and adds it to the graph, or finds the stage that does the same.
     fn finish(&mut self, plan: &Arc<dyn ExecutionPlan>, inputs: Vec<StageInput>, output: Output) -> Result<StageId> {
         check_join_keys(plan)?;
+        let divided = Divided { plan: Arc::clone(plan), inputs: inputs.clone(), bytes: Precision::Absent };
+        let mut stage = self.encoded(plan, inputs, &output)?;
+        let found = self.stages.iter().find(|known| {
+            stage.repeats == windrow_core::stage::Repeats::Repeatable
+                && known.template == stage.template
+                && known.partition_inputs == stage.partition_inputs
+                && known.inputs == stage.inputs
+                && known.exchange == stage.exchange
+                && known.row_limit == stage.row_limit
+        });
+        if let Some(found) = found {
+            return Ok(found.id);
+        }
+        stage.alternative = self.alternative(plan, &divided.inputs, &output)?;
+        let id = StageId(u32::try_from(self.stages.len()).map_err(|_too_many| internal("too many stages"))?);
+        stage.id = id;
+        if let Some(alternative) = &mut stage.alternative {
+            alternative.stage.id = id;
+        }
+        self.stages.push(stage);
+        self.divided.push(divided);
+        Ok(id)
+    }
+
+    /// A stage that is not in the graph yet.
+    fn encoded(&self, plan: &Arc<dyn ExecutionPlan>, inputs: Vec<StageInput>, output: &Output) -> Result<Stage> {
         let inputs = RefCell::new(inputs);
         let scalar = |expr: &ScalarSubqueryExpr| scalar_input(&self.scalars, expr, &mut inputs.borrow_mut());
         let encoded = encode_stage(plan, &output.keys, &scalar, self.context)
@@ -246,33 +285,21 @@ impl Splitter<'_> {
         let mut inputs = inputs.into_inner();
         let leaves = leaves(plan);
         place_inputs(&leaves, &mut inputs);
-        let class = repeats(plan)?;
-        let found = self.stages.iter().find(|stage| {
-            class == windrow_core::stage::Repeats::Repeatable
-                && stage.template == encoded.template
-                && stage.partition_inputs == encoded.partition_inputs
-                && stage.inputs == inputs
-                && stage.exchange == output.exchange
-                && stage.row_limit == output.row_limit
-        });
-        if let Some(found) = found {
-            return Ok(found.id);
-        }
-        let id = StageId(u32::try_from(self.stages.len()).map_err(|_too_many| internal("too many stages"))?);
-        self.stages.push(Stage {
-            id,
+        Ok(Stage {
+            id: StageId::default(),
             partitions: u32::try_from(partitions(plan)).map_err(|_too_many| internal("too many partitions"))?.max(1),
             display: stage_display(plan, &inputs),
             inputs,
             exchange: output.exchange,
-            repeats: class,
+            repeats: repeats(plan)?,
             whole: can_narrow(plan) == Narrowing::Whole,
             row_limit: output.row_limit,
             partition_bytes: partition_bytes(&leaves, partitions(plan)),
             template: encoded.template,
             partition_inputs: encoded.partition_inputs,
-        });
-        Ok(id)
+            after: None,
+            alternative: None,
+        })
     }
 }
 

@@ -218,10 +218,8 @@ fn check_counts(job: &Job, stage: usize, open: &[Vec<bool>]) -> Checked {
     hold(readers as u64 == entry.readers_open, "I9 readers", || {
         format!("stage {stage} of {} has {readers} readers, {} counted", job.id, entry.readers_open)
     })?;
-    let inputs = job.graph.stages[stage].inputs.iter();
-    let missing = inputs.filter(|input| !job.stages[input.stage.0 as usize].is_complete()).count();
-    let is_needed = entry.partitions.iter().any(|p| p.state != State::Gone);
-    hold(!is_needed || missing == entry.inputs_missing as usize, "I2 ready", || {
+    let missing = job.graph.stages[stage].waits_for().filter(|input| !job.stages[input.0 as usize].is_complete()).count();
+    hold(missing == entry.inputs_missing as usize, "I2 ready", || {
         format!("stage {stage} of {} lacks {missing} inputs, {} counted", job.id, entry.inputs_missing)
     })
 }

@@ -155,6 +155,11 @@ pub enum Action {
         /// Which incarnation.
         incarnation: Incarnation,
     },
+    /// A stage that has not started takes its other form; see [`StageGraph::take_alternative`].
+    StageReplaced {
+        /// Which.
+        stage: JobStage,
+    },
     /// A job's state changed.
     JobState {
         /// Which job.

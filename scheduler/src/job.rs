@@ -72,6 +72,8 @@ pub(crate) struct Job {
     /// Its key among the hungry jobs, while it is one.
     pub(crate) hungry_as: Option<u32>,
     pub(crate) touched: BTreeSet<(ExecutorId, Incarnation)>,
+    /// Stages that have two forms still.
+    pub(crate) undecided: BTreeSet<usize>,
     /// Stages whose need may have changed, to be settled at the end of the step.
     pub(crate) unsettled: BTreeSet<usize>,
     pub(crate) launches: u64,
@@ -100,18 +102,21 @@ impl Job {
         let mut stages: Vec<_> =
             graph.stages.iter().zip(&needed).map(|(stage, needed)| StageState::new(stage, *needed)).collect();
         for (index, stage) in graph.stages.iter().enumerate() {
-            for input in stage.inputs.iter().filter(|_| needed[index]) {
-                let producer = &mut stages[input.stage.0 as usize];
-                producer.consumers.push(index);
-                producer.readers_open += u64::from(stage.partitions);
+            for producer in stage.waits_for() {
+                stages[producer.0 as usize].consumers.push(index);
                 stages[index].inputs_missing += 1;
             }
+            for input in stage.inputs.iter().filter(|_| needed[index]) {
+                stages[input.stage.0 as usize].readers_open += u64::from(stage.partitions);
+            }
         }
+        let undecided = (0..graph.stages.len()).filter(|&stage| needed[stage] && graph.stages[stage].alternative.is_some());
         let mut job = Self {
             id,
             seq,
             phase: JobPhase::Queued,
             submitted_at: now,
+            undecided: undecided.collect(),
             graph,
             stages,
             attempts: BTreeMap::new(),
@@ -183,7 +188,7 @@ impl Job {
         old
     }
 
-    fn refresh_ready(&mut self, stage: usize) {
+    pub(crate) fn refresh_ready(&mut self, stage: usize) {
         let entry = &mut self.stages[stage];
         let ready = entry.inputs_missing == 0 && !entry.queued.is_empty();
         if ready != entry.ready {
@@ -201,6 +206,7 @@ impl Job {
     /// # Errors
     /// The failure that ends the job, if an output cannot be computed again.
     pub(crate) fn settle(&mut self, cx: &mut Cx<'_>) -> Result<(), Failed> {
+        self.choose_forms(cx);
         while let Some(stage) = self.unsettled.pop_last() {
             if !self.is_wanted(stage) {
                 self.let_go(cx, stage);
@@ -292,7 +298,7 @@ impl Job {
             lost: stage.lost,
             rerun: stage.rerun,
             rows: stage.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.rows)),
-            bytes: stage.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.bytes)),
+            bytes: stage.bytes(),
         });
         JobProgress {
             job: self.id,

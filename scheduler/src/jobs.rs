@@ -156,6 +156,7 @@ impl Scheduler {
         (job.stages, job.graph) = (Vec::new(), Arc::default());
         job.ready.clear();
         job.unsettled.clear();
+        job.undecided.clear();
         self.hungry.refresh(job);
         let seq = job.seq;
         let mine: Vec<_> = self.alone.range((seq, id, 0, 0)..).take_while(|(key, _)| key.0 == seq).map(|(key, _)| *key).collect();

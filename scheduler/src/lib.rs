@@ -5,6 +5,7 @@
 //! lib.rs        step: which part hears of which event            event.rs      Event, Action, JobState
 //! jobs.rs       admission, end and release of jobs               fairness.rs   which job is served next
 //! job.rs        a job's stages, partitions, attempts             stage_state.rs  one stage, the states of a partition
+//! adaptive.rs   which form of a stage, by measured sizes
 //! placement.rs  which slice, which executor                      commit.rs     a partition is done
 //! recovery.rs   failures, lost outputs, lost executors           fleet.rs      executors come, fall silent, drain and go
 //! executors.rs  slots as leases, indexes                         check.rs      what must always hold
@@ -26,6 +27,7 @@
 
 #![deny(clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+mod adaptive;
 mod check;
 mod commit;
 mod event;

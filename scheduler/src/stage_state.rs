@@ -129,9 +129,9 @@ pub(crate) struct StageState {
     /// Open partitions of consuming stages, counted once for each edge. Below a union a partition does not read every input, but its
     /// stage becomes ready only when all of them are complete, so they are needed all the same.
     pub(crate) readers_open: u64,
-    /// Edges whose producer is not complete.
+    /// Edges, and stages waited for without an edge, whose producer is not complete.
     pub(crate) inputs_missing: u32,
-    /// The consuming stages, once for each edge.
+    /// The stages that read or wait for it, once for each edge.
     pub(crate) consumers: Vec<usize>,
     /// Whether it is in the job's ready set.
     pub(crate) ready: bool,
@@ -183,6 +183,11 @@ impl StageState {
 
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Bytes of the partitions that were committed, lost ones included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.bytes))
     }
 
     /// Whether consumers can read every partition.

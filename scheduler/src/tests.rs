@@ -9,7 +9,7 @@ use windrow_core::config::SchedulerConfig;
 use windrow_core::failure::{CancelReason, Failed, Failure, LostCause, Resource, TransientKind};
 use windrow_core::ids::{AttemptId, AttemptNumber, Epoch, ExecutorId, Generation, Incarnation, JobId, StageId, TaskId};
 use windrow_core::message::Registration;
-use windrow_core::stage::{Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
+use windrow_core::stage::{Alternative, Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
 use windrow_core::task::{Outcome, PartitionStat, TaskSpec};
 use windrow_core::{ErrorKind, failure::TransientKind as Transient};
 
@@ -661,4 +661,76 @@ proptest! {
         let is_excused = failure_of(&cluster.said).is_some_and(|failed| failed.message.contains("had been sent already"));
         prop_assert!(cluster.phase() == JobPhase::Succeeded || is_excused, "{:?}", cluster.scheduler.job_progress(JOB));
     }
+}
+
+/// A join of `build` and `probe` over `count` partitions, with the form that spares the probe's exchange: each build partition measures
+/// 40 bytes.
+fn join_of_two(count: u32, bytes_max: u64) -> Vec<Stage> {
+    let hashed = Exchange::Hash { partitions: count };
+    let mut probe = stage(2, count, hashed, &[]);
+    probe.after = Some(StageId(0));
+    let mut join = stage(3, count, Exchange::Merge, &[(0, hash(count)), (2, hash(count))]);
+    let form = stage(3, count, Exchange::Merge, &[(1, InputRead::Whole)]);
+    let form = Alternative { measured: StageId(0), bytes_max, spared: StageId(2), stage: form };
+    join.alternative = Some(Box::new(form));
+    vec![
+        stage(0, 2, hashed, &[]),
+        stage(1, count, Exchange::Broadcast, &[(0, hash(count))]),
+        probe,
+        join,
+        stage(4, 1, Exchange::Result, &[(3, InputRead::Whole)]),
+    ]
+}
+
+/// The stages that ran, in the order of their first launch.
+fn stages_run(cluster: &Cluster) -> Vec<u32> {
+    let mut stages = Vec::new();
+    for action in &cluster.said {
+        if let Action::Launch { spec, .. } = action
+            && !stages.contains(&spec.attempt.stage.0)
+        {
+            stages.push(spec.attempt.stage.0);
+        }
+    }
+    stages
+}
+
+#[test]
+fn a_small_build_side_spares_the_exchange_of_the_other() {
+    for keep_outputs in [true, false] {
+        let config = SchedulerConfig { keep_outputs, ..SchedulerConfig::default() };
+        for (bytes_max, ran) in [(80, [0, 1, 3, 4]), (79, [0, 2, 3, 4])] {
+            let mut cluster = Cluster::new(config.clone(), &[4, 4]);
+            cluster.submit(join_of_two(4, bytes_max));
+            assert!(cluster.running.iter().all(|(_, _, spec)| spec.attempt.stage == StageId(0)), "the probe side waits");
+            cluster.finish_all();
+            assert_eq!(cluster.phase(), JobPhase::Succeeded);
+            assert_eq!(stages_run(&cluster), ran, "at most {bytes_max} bytes");
+            let replaced = cluster.said.iter().filter(|action| matches!(action, Action::StageReplaced { .. })).count();
+            assert_eq!(replaced, usize::from(bytes_max == 80));
+        }
+    }
+}
+
+#[test]
+fn a_form_that_was_taken_is_kept_when_its_inputs_are_lost() {
+    let mut cluster = Cluster::new(SchedulerConfig::default(), &[2, 2]);
+    cluster.submit(join_of_two(4, 80));
+    cluster.finish_stage(0);
+    cluster.finish_stage(1);
+    cluster.lose(0, 1);
+    cluster.finish_all();
+    assert_eq!(cluster.phase(), JobPhase::Succeeded);
+    assert!(!stages_run(&cluster).contains(&2), "the probe side's own stage has nothing to do any more");
+    assert!(cluster.reran().iter().sum::<u64>() > 0, "something was lost");
+}
+
+#[test]
+fn a_stage_with_another_reader_is_not_spared() {
+    let mut stages = join_of_two(4, 80);
+    stages[4] = stage(4, 4, Exchange::Result, &[(3, InputRead::Whole), (2, hash(4))]);
+    let mut cluster = Cluster::new(SchedulerConfig::default(), &[4]);
+    cluster.submit(stages);
+    cluster.finish_all();
+    assert_eq!(stages_run(&cluster), [0, 2, 3, 4]);
 }

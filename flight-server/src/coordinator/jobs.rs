@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 use windrow_core::ids::{AttemptId, JobId, StageId};
 use windrow_core::stage::StageGraph;
-use windrow_core::task::{InputGroup, TaskMetrics};
+use windrow_core::task::{InputGroup, JobStage, TaskMetrics};
 use windrow_core::{Error, Result};
 
 use super::fleet::Member;
@@ -23,8 +23,11 @@ pub(crate) struct JobView {
     /// How it ended, if it did not succeed.
     pub(crate) failed: Option<Error>,
     /// What its attempts measured, once all of them have ended; only for jobs that keep it.
-    pub(crate) metrics: Option<Vec<(StageId, TaskMetrics)>>,
+    pub(crate) metrics: Option<Measured>,
 }
+
+/// The stages as they ran, and what each attempt measured.
+pub(crate) type Measured = (Arc<StageGraph>, Vec<(StageId, TaskMetrics)>);
 
 /// A job on its way in.
 #[derive(Debug)]
@@ -101,6 +104,13 @@ impl Jobs {
             self.ended.pop_front();
         }
         true
+    }
+
+    /// A stage that has not started is another one now.
+    pub(crate) fn stage_replaced(&mut self, stage: JobStage) {
+        if let Some(job) = self.jobs.get_mut(&stage.job) {
+            Arc::make_mut(&mut job.graph).take_alternative(stage.stage);
+        }
     }
 
     pub(crate) fn launched(&mut self, attempt: AttemptId, member: Member) {
@@ -208,7 +218,7 @@ impl Job {
     /// Hands the metrics to the client once the job has succeeded and no attempt is left to report any.
     fn publish_metrics(&mut self) {
         if self.keep_metrics && self.succeeded && self.open.is_empty() {
-            let metrics = self.metrics.clone();
+            let metrics = (Arc::clone(&self.graph), self.metrics.clone());
             self.view.send_modify(|view| view.metrics = Some(metrics));
         }
     }

@@ -25,6 +25,7 @@ impl State {
                 self.send_current(executor, Command::ReleaseJob { job });
             }
             Action::Fence { executor, incarnation } => self.fence(Member { executor, incarnation }),
+            Action::StageReplaced { stage } => self.jobs.stage_replaced(stage),
             Action::JobState { job, state } => self.job_state(job, state),
             Action::ResultReady { job, partition, location } => self.jobs.ready(job, partition, location),
             Action::WakeAt(at) => self.wake_at = Some(at),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::JobId;
 use windrow_core::stage::StageGraph;
-use windrow_core::task::InputGroup;
+use windrow_core::task::{InputGroup, JobStage};
 
 use super::data::{Output, answer, expected, mix};
 use super::world::{Happening, World};
@@ -31,6 +31,14 @@ impl World {
         if self.rng.u64(..1000) < self.options.cancel_per_mille {
             let wait = self.rng.u64(..4_000);
             self.later(wait, Happening::ClientCancels(job));
+        }
+    }
+
+    /// From now on the job is what the scheduler made of it.
+    pub(crate) fn stage_replaced(&mut self, stage: JobStage) {
+        if let Some(model) = self.jobs.get_mut(&stage.job) {
+            Arc::make_mut(&mut model.graph).take_alternative(stage.stage);
+            self.report.replaced += 1;
         }
     }
 

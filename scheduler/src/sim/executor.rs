@@ -48,7 +48,11 @@ impl World {
                     self.register(executor);
                 }
             }
-            Action::JobState { .. } | Action::ResultReady { .. } | Action::WakeAt(_) | Action::Drained { .. } => {}
+            Action::JobState { .. }
+            | Action::StageReplaced { .. }
+            | Action::ResultReady { .. }
+            | Action::WakeAt(_)
+            | Action::Drained { .. } => {}
         }
     }
 

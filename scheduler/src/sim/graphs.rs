@@ -2,7 +2,7 @@
 
 use windrow_core::ids::StageId;
 use windrow_core::rand::Rng;
-use windrow_core::stage::{Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
+use windrow_core::stage::{Alternative, Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
 
 /// What jobs look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,7 @@ fn input(stage: usize, read: InputRead) -> StageInput {
 /// Draws a graph.
 pub(crate) fn draw(rng: &mut Rng, shape: Shape) -> StageGraph {
     let graph = match shape {
+        Shape::Small if rng.u32(..6) == 0 => join(rng),
         Shape::Small => small(rng),
         Shape::Wide => wide(rng),
     };
@@ -43,6 +44,53 @@ fn wide(rng: &mut Rng) -> Vec<Stage> {
     last.inputs = vec![input(1, InputRead::Whole)];
     stages.push(last);
     stages
+}
+
+/// A join of two stages, of which the second is spared if the first turns out small.
+fn join(rng: &mut Rng) -> Vec<Stage> {
+    let count = rng.u32(1..=9);
+    let hash = Exchange::Hash { partitions: count };
+    let segments = InputRead::Partitioned { offset: 0, count };
+    let mut build = stage(0, rng.u32(1..=9), hash);
+    build.row_limit = (rng.u32(..8) == 0).then(|| rng.u64(1..=9));
+    let mut gather = stage(1, count, Exchange::Broadcast);
+    gather.inputs = vec![input(0, segments)];
+    let filter = stage(2, rng.u32(1..=3), Exchange::Broadcast);
+    let mut probe = stage(3, count, hash);
+    probe.after = Some(build.id);
+    if rng.bool() {
+        probe.inputs = vec![input(2, InputRead::Whole)];
+    }
+    let mut join = stage(4, count, Exchange::Merge);
+    join.inputs = vec![input(0, segments), input(3, segments)];
+    let mut other = stage(4, count, Exchange::Merge);
+    other.inputs = vec![input(1, InputRead::Whole)];
+    other.inputs.extend(probe.inputs.iter().cloned());
+    let bytes_max = rng.u64(..30);
+    join.alternative = Some(Box::new(Alternative { measured: build.id, bytes_max, spared: probe.id, stage: other }));
+    let mut last = stage(5, 1, Exchange::Result);
+    last.inputs = vec![input(4, InputRead::Whole)];
+    if rng.u32(..4) == 0 {
+        // Both forms are needed then.
+        last.inputs.push(input(3, segments));
+        last.partitions = count;
+    }
+    let mut stages = vec![build, gather, filter, probe, join, last];
+    for stage in &mut stages {
+        stage.repeats = repeats(rng);
+        if let Some(form) = &mut stage.alternative {
+            form.stage.repeats = repeats(rng);
+        }
+    }
+    stages
+}
+
+fn repeats(rng: &mut Rng) -> Repeats {
+    match rng.u32(..6) {
+        0 => Repeats::AsSlice,
+        1 => Repeats::Varying,
+        _ => Repeats::Repeatable,
+    }
 }
 
 /// Stages of every kind; each reads one to three earlier ones, and the last reads all that nobody else reads.
@@ -67,11 +115,7 @@ fn small(rng: &mut Rng) -> Vec<Stage> {
                 read(rng, &stages[producer], producer, &mut next);
             }
         }
-        next.repeats = match rng.u32(..6) {
-            0 => Repeats::AsSlice,
-            1 => Repeats::Varying,
-            _ => Repeats::Repeatable,
-        };
+        next.repeats = repeats(rng);
         next.whole = rng.u32(..8) == 0;
         next.row_limit = (rng.u32(..8) == 0).then(|| rng.u64(1..=9));
         stages.push(next);

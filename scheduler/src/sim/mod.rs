@@ -119,6 +119,8 @@ pub struct Report {
     pub cancelled: u32,
     /// Executors killed.
     pub kills: u32,
+    /// Stages that took their other form.
+    pub replaced: u64,
     /// Messages lost.
     pub dropped: u64,
     /// Messages repeated.

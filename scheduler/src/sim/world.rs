@@ -109,6 +109,7 @@ impl World {
             excused: 0,
             cancelled: 0,
             kills: 0,
+            replaced: 0,
             dropped: 0,
             repeated: 0,
         };
@@ -297,6 +298,7 @@ impl World {
                 self.wake_at = Some(at);
                 return self.at(at, Happening::Wake);
             }
+            Action::StageReplaced { stage } => return self.stage_replaced(*stage),
             Action::JobState { .. } | Action::ResultReady { .. } | Action::Drained { .. } => return self.tell_client(action),
         };
         self.judge_winners(&action);
@@ -369,6 +371,9 @@ impl World {
             }
             Action::Drained { executor } => {
                 add(&[9, u64::from(executor.0)]);
+            }
+            Action::StageReplaced { stage } => {
+                add(&[10, stage.job.0, u64::from(stage.stage.0)]);
             }
         }
         add(&[at]);
