@@ -160,8 +160,8 @@ impl StageGraph {
         true
     }
 
-    /// Checks what the scheduler relies on: ids are indexes, producers come first, counts are positive and fit their edges, and
-    /// exactly the last stage has [`Exchange::Result`].
+    /// Checks what the scheduler relies on: ids are indexes, producers come first, no stage waits for itself, counts are positive and
+    /// fit their edges, and exactly the last stage has [`Exchange::Result`].
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal), naming the stage: a graph that fails here is a planner's bug.
@@ -170,7 +170,27 @@ impl StageGraph {
         for (index, stage) in self.stages.iter().enumerate() {
             stage.validate(index, index == last, &self.stages)?;
         }
-        Ok(())
+        self.check_order()
+    }
+
+    /// Every stage can start at some time: what it waits for can, too.
+    fn check_order(&self) -> Result<()> {
+        let mut startable = vec![false; self.stages.len()];
+        loop {
+            let mut changed = false;
+            for (index, stage) in self.stages.iter().enumerate() {
+                let ready = |id: StageId| startable.get(id.0 as usize).copied().unwrap_or(false);
+                if !startable[index] && stage.waits_for().all(ready) {
+                    startable[index] = true;
+                    changed = true;
+                }
+            }
+            match startable.iter().position(|startable| !startable) {
+                None => return Ok(()),
+                Some(stage) if !changed => return Err(Error::internal(format!("stage {stage}: it waits for itself"))),
+                Some(_) => {}
+            }
+        }
     }
 }
 
@@ -223,9 +243,6 @@ impl Stage {
             {
                 return fail("an input does not fit its exchange");
             }
-        }
-        if self.after.is_some_and(|stage| stage.0 as usize >= index) {
-            return fail("it waits for a later stage");
         }
         if let Some(Alternative { measured, spared, stage, .. }) = self.alternative.as_deref() {
             let reads = |id: &StageId| self.inputs.iter().any(|input| input.stage == *id);

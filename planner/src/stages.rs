@@ -252,7 +252,9 @@ impl Splitter<'_> {
     /// Encodes a stage's plan and adds it to the graph, or finds the stage that does the same.
     fn finish(&mut self, plan: &Arc<dyn ExecutionPlan>, inputs: Vec<StageInput>, output: Output) -> Result<StageId> {
         check_join_keys(plan)?;
-        let divided = Divided { plan: Arc::clone(plan), inputs: inputs.clone(), bytes: Precision::Absent };
+        let below = inputs.iter().filter_map(|input| self.divided.get(input.stage.0 as usize));
+        let source_bytes = below.fold(0_u64, |sum, input| sum.saturating_add(input.source_bytes));
+        let mut divided = Divided { plan: Arc::clone(plan), inputs: inputs.clone(), bytes: Precision::Absent, source_bytes };
         let mut stage = self.encoded(plan, inputs, &output)?;
         let found = self.stages.iter().find(|known| {
             stage.repeats == windrow_core::stage::Repeats::Repeatable
@@ -265,6 +267,7 @@ impl Splitter<'_> {
         if let Some(found) = found {
             return Ok(found.id);
         }
+        divided.source_bytes = stage.partition_bytes.iter().fold(source_bytes, |sum, bytes| sum.saturating_add(*bytes));
         stage.alternative = self.alternative(plan, &divided.inputs, &output)?;
         let id = StageId(u32::try_from(self.stages.len()).map_err(|_too_many| internal("too many stages"))?);
         stage.id = id;

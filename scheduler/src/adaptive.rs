@@ -25,9 +25,22 @@ impl Job {
         let measured: Vec<usize> = self.undecided.iter().copied().filter(is_measured).collect();
         for stage in measured {
             self.undecided.remove(&stage);
-            if self.is_better(stage) {
+            let is_better = self.is_better(stage);
+            self.stop_waiting(stage);
+            if is_better {
                 self.replace(cx, stage);
             }
+        }
+    }
+
+    /// The stage that may be spared has waited for the decision only: when it runs again, nobody may want the measured one.
+    fn stop_waiting(&mut self, stage: usize) {
+        let Some(form) = &self.graph.stages[stage].alternative else { return };
+        let (measured, spared) = (form.measured.0 as usize, form.spared.0 as usize);
+        Arc::make_mut(&mut self.graph).stages[spared].after = None;
+        let waiting = &mut self.stages[measured].consumers;
+        if let Some(edge) = waiting.iter().position(|&consumer| consumer == spared) {
+            waiting.remove(edge);
         }
     }
 

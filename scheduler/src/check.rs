@@ -18,6 +18,7 @@ use std::fmt;
 
 use windrow_core::ids::StageId;
 use windrow_core::stage::Repeats;
+use windrow_core::task::Slice;
 
 use crate::Scheduler;
 use crate::job::{Attempt, Job, reads};
@@ -234,9 +235,8 @@ fn check_slices(job: &Job, stage: usize) -> Checked {
         hold(!entry.by_slice || is_whole, "I1 slice", || format!("{} committed a part of its slice", output.attempt))?;
     }
     for (number, output) in &entry.outputs {
-        let voids = job.input_versions(stage, output.slice).1;
         let is_stale = |p: u32| {
-            let partition = &entry.partitions[p as usize];
+            let (partition, (_, voids)) = (&entry.partitions[p as usize], job.input_versions(stage, Slice { start: p, end: p + 1 }));
             partition.state == State::Committed(*number) && partition.voids != voids
         };
         hold(!output.slice.iter().any(is_stale), "I2 varying", || format!("{} read a void generation", output.attempt))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::StageId;
-use windrow_core::task::PartitionStat;
+use windrow_core::task::{PartitionStat, Slice};
 
 use crate::event::Action;
 use crate::faults::Fault;
@@ -52,6 +52,7 @@ impl Job {
         let (stage, executor) = (attempt.stage, attempt.executor);
         let output =
             Output { attempt: attempt.id, executor, incarnation: attempt.incarnation, slice: attempt.slice, committed: 0 };
+        let (_, voids) = self.input_versions(stage, Slice { start: partition, end: partition + 1 });
         let segments = self.graph.stages[stage].exchange.segments();
         let entry = &mut self.stages[stage];
         entry.outputs.entry(number).or_insert(output).committed += 1;
@@ -59,7 +60,7 @@ impl Job {
         entry.rows = entry.rows.saturating_add(stat.rows);
         entry.add_bytes(executor, segments, stat);
         let state = &mut entry.partitions[partition as usize];
-        (state.committed, state.rows, state.bytes, state.voids) = (true, stat.rows, stat.bytes(), attempt.voids);
+        (state.committed, state.rows, state.bytes, state.voids) = (true, stat.rows, stat.bytes(), voids);
         cx.counters.partitions_committed += 1;
         cx.executors.hold(executor, self.id, StageId(u32::try_from(stage).unwrap_or(u32::MAX)), partition);
         self.set(stage, partition, State::Committed(number));

@@ -70,7 +70,7 @@ pub(crate) struct Partition {
     pub(crate) avoid: Option<ExecutorId>,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
-    /// The sum of its inputs' `voids` when its attempt was launched.
+    /// The sum of the `voids` of the inputs that it reads when it was committed.
     pub(crate) voids: u64,
 }
 

@@ -1,5 +1,5 @@
-//! The other form of a stage that joins two exchanges: if the build side turns out small, it is broadcast, and the probe side is
-//! scanned and joined in one stage. The sizes that planning knows are guesses, or missing; the scheduler decides by what was measured.
+//! The other form of a stage that joins two exchanges: if one side turns out small, it is broadcast, and the other side is scanned and
+//! joined in one stage. The sizes that planning knows are guesses, or missing; the scheduler decides by what was measured.
 //! Next: `core/src/stage.rs`, [`Alternative`].
 //!
 //! ```text
@@ -9,8 +9,11 @@
 //!                                                  what p computes
 //! ```
 //!
+//! Only one side can be waited for. Without estimates it is the one that is made from smaller files.
+//!
 //! Both forms give the same rows in as many partitions, but in other ones. So nothing above the join may rely on the exchange's keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::stats::Precision;
@@ -24,7 +27,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::union::InterleaveExec;
 use windrow_core::ids::StageId;
-use windrow_core::stage::{Alternative, Exchange, InputRead, StageInput};
+use windrow_core::stage::{Alternative, Exchange, InputRead, Stage, StageInput};
 
 use super::{Output, Splitter, internal, number};
 use crate::exchange::{partitions, with_children};
@@ -42,13 +45,23 @@ pub(super) struct Divided {
     pub(super) inputs: Vec<StageInput>,
     /// Bytes of its rows in memory, as the planner guesses.
     pub(super) bytes: Precision<usize>,
+    /// Bytes of the files that its rows are made from.
+    pub(super) source_bytes: u64,
 }
 
-/// A join of two exchanges and the inputs that it reads.
+/// A join of two exchanges.
 struct Join {
     node: Arc<dyn ExecutionPlan>,
+    sides: Vec<Sides>,
+}
+
+/// Which side of a join may be small, and which inputs the sides read.
+#[derive(Clone, Copy)]
+struct Sides {
     build: u32,
     probe: u32,
+    /// The build side is the right one.
+    swapped: bool,
 }
 
 /// What the planner guesses of a plan's size.
@@ -67,14 +80,15 @@ impl Splitter<'_> {
         output: &Output,
     ) -> Result<Option<Box<Alternative>>> {
         let Some(join) = self.broadcast_max.and_then(|_| join(plan)) else { return Ok(None) };
-        let of = |input: u32| inputs.get(input as usize).map(|input| input.stage);
-        let (Some(build), Some(probe)) = (of(join.build), of(join.probe)) else { return Ok(None) };
-        if !self.may_spare(build, probe, plan) {
-            return Ok(None);
-        }
-        let gathered = self.gather(&join, inputs)?;
-        let (new, inputs) = self.broadcast_form(plan, &join, inputs, &gathered)?;
-        if partitions(&new) != partitions(plan) || can_narrow(&new) == Narrowing::Whole {
+        let stages = |sides: &Sides| {
+            let of = |input: u32| inputs.get(input as usize).map(|input| input.stage);
+            Some((*sides, of(sides.build)?, of(sides.probe)?))
+        };
+        let possible = join.sides.iter().filter_map(stages).filter(|(_, build, probe)| self.may_spare(*build, *probe, plan));
+        let Some((sides, build, probe)) = possible.min_by_key(|(_, build, _)| self.rank(*build)) else { return Ok(None) };
+        let gathered = self.gather(&join.node, sides, inputs)?;
+        let (new, inputs) = self.broadcast_form(plan, &join.node, sides, inputs, &gathered)?;
+        if partitions(&new) != partitions(plan) || new.schema() != plan.schema() || can_narrow(&new) == Narrowing::Whole {
             return Ok(None);
         }
         let stage = self.encoded(&new, inputs, output)?;
@@ -104,15 +118,26 @@ impl Splitter<'_> {
         });
         let alike = partitions(&divided.plan) == partitions(plan);
         let plain = stage.alternative.is_none() && stage.after.is_none() && stage.row_limit.is_none() && !stage.whole;
-        guess && alike && plain && !has_reader && build < probe
+        guess && alike && plain && !has_reader && !waits_for(&self.stages, build, probe)
+    }
+
+    /// The lower, the likelier a stage is small.
+    fn rank(&self, stage: StageId) -> (u64, u64) {
+        let Some(divided) = self.divided.get(stage.0 as usize) else { return (u64::MAX, u64::MAX) };
+        (divided.bytes.get_value().map_or(u64::MAX, |bytes| *bytes as u64), divided.source_bytes)
     }
 
     /// A stage that broadcasts what the join's build side reads segment by segment.
-    fn gather(&mut self, join: &Join, inputs: &[StageInput]) -> Result<(StageId, Arc<dyn ExecutionPlan>)> {
-        let leaf = only_leaf(join.node.children().first().copied())
+    fn gather(
+        &mut self,
+        join: &Arc<dyn ExecutionPlan>,
+        sides: Sides,
+        inputs: &[StageInput],
+    ) -> Result<(StageId, Arc<dyn ExecutionPlan>)> {
+        let leaf = only_leaf(join.children().get(usize::from(sides.swapped)).copied())
             .map(|leaf| Arc::new(leaf.with_input(0)) as Arc<dyn ExecutionPlan>)
             .ok_or_else(|| internal("a join of exchanges without a leaf"))?;
-        let input = inputs.get(join.build as usize).cloned().ok_or_else(|| internal("a leaf without its input"))?;
+        let input = inputs.get(sides.build as usize).cloned().ok_or_else(|| internal("a leaf without its input"))?;
         let stage = self.finish(&leaf, vec![input], Output::of(Exchange::Broadcast))?;
         Ok((stage, leaf))
     }
@@ -121,18 +146,19 @@ impl Splitter<'_> {
     fn broadcast_form(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
-        join: &Join,
+        join: &Arc<dyn ExecutionPlan>,
+        sides: Sides,
         inputs: &[StageInput],
         (gathered, leaf): &(StageId, Arc<dyn ExecutionPlan>),
     ) -> Result<(Arc<dyn ExecutionPlan>, Vec<StageInput>)> {
-        let probe = inputs.get(join.probe as usize).and_then(|input| self.divided.get(input.stage.0 as usize));
+        let probe = inputs.get(sides.probe as usize).and_then(|input| self.divided.get(input.stage.0 as usize));
         let probe = probe.ok_or_else(|| internal("a probe side that was not divided"))?;
         let mut new = vec![StageInput { stage: *gathered, read: InputRead::Whole }];
         // Where the inputs of this stage are in the new list.
         let mut places = Vec::with_capacity(inputs.len());
         for (index, input) in (0_u32..).zip(inputs) {
             places.push(number(&new));
-            if index != join.build && index != join.probe {
+            if index != sides.build && index != sides.probe {
                 new.push(input.clone());
             }
         }
@@ -143,11 +169,16 @@ impl Splitter<'_> {
         let left =
             if partitions(&whole) > 1 { Arc::new(CoalescePartitionsExec::new(whole)) as Arc<dyn ExecutionPlan> } else { whole };
         let right = renumbered(Arc::clone(&probe.plan), &|input| first + input)?;
-        let collected = collected(&join.node)?;
-        let joined = with_children(collected, vec![left, right])?;
+        let joined = collected(join, sides.swapped)?.transform_down(|node| {
+            if !node.is::<HashJoinExec>() {
+                return Ok(Transformed::no(node));
+            }
+            let node = with_children(node, vec![Arc::clone(&left), Arc::clone(&right)])?;
+            Ok(Transformed::new(node, true, TreeNodeRecursion::Jump))
+        })?;
         let plan = plan.clone().transform_down(|node| {
-            if Arc::ptr_eq(&node, &join.node) {
-                return Ok(Transformed::new(Arc::clone(&joined), true, TreeNodeRecursion::Jump));
+            if Arc::ptr_eq(&node, join) {
+                return Ok(Transformed::new(Arc::clone(&joined.data), true, TreeNodeRecursion::Jump));
             }
             moved(node, &|input| places.get(input as usize).copied().unwrap_or(input))
         })?;
@@ -158,9 +189,18 @@ impl Splitter<'_> {
 /// The join of two exchanges whose rows may come in other partitions: nothing between it and the stage's output minds.
 fn join(plan: &Arc<dyn ExecutionPlan>) -> Option<Join> {
     if let Some(node) = plan.downcast_ref::<HashJoinExec>() {
-        let fits = *node.partition_mode() == PartitionMode::Partitioned && !node.null_aware && may_broadcast_build(*node.join_type());
-        let (build, probe) = (only_leaf(Some(node.left()))?, only_leaf(Some(node.right()))?);
-        return fits.then(|| Join { node: Arc::clone(plan), build: build.input(), probe: probe.input() });
+        if *node.partition_mode() != PartitionMode::Partitioned || node.null_aware {
+            return None;
+        }
+        let (left, right) = (only_leaf(Some(node.left()))?.input(), only_leaf(Some(node.right()))?.input());
+        let mut sides = Vec::new();
+        if may_broadcast_build(*node.join_type()) {
+            sides.push(Sides { build: left, probe: right, swapped: false });
+        }
+        if may_broadcast_build(node.join_type().swap()) {
+            sides.push(Sides { build: right, probe: left, swapped: true });
+        }
+        return Some(Join { node: Arc::clone(plan), sides });
     }
     if plan.is::<InterleaveExec>() {
         // It pairs partitions of equal keys without saying so.
@@ -180,9 +220,22 @@ fn only_leaf(plan: Option<&Arc<dyn ExecutionPlan>>) -> Option<&StageInputExec> {
     plan.downcast_ref::<StageInputExec>().filter(|leaf| matches!(leaf.read(), LeafRead::Partitioned { .. }))
 }
 
-/// The same join, which collects its left side.
-fn collected(node: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// Whether `stage` cannot start before `other` is complete.
+fn waits_for(stages: &[Stage], stage: StageId, other: StageId) -> bool {
+    let (mut seen, mut next) = (BTreeSet::from([stage]), vec![stage]);
+    while let Some(stage) = next.pop() {
+        let before = stages.get(stage.0 as usize).into_iter().flat_map(Stage::waits_for);
+        next.extend(before.filter(|before| seen.insert(*before)));
+    }
+    seen.contains(&other)
+}
+
+/// The same join, which collects its left side, or what was its right side.
+fn collected(node: &Arc<dyn ExecutionPlan>, swapped: bool) -> Result<Arc<dyn ExecutionPlan>> {
     let join = node.downcast_ref::<HashJoinExec>().ok_or_else(|| internal("a join that is none"))?;
+    if swapped {
+        return join.swap_inputs(PartitionMode::CollectLeft);
+    }
     join.builder().with_partition_mode(PartitionMode::CollectLeft).recompute_properties().build_exec()
 }
 

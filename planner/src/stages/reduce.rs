@@ -11,6 +11,9 @@
 
 use std::sync::Arc;
 
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -53,6 +56,9 @@ type KeyPair = (Arc<dyn PhysicalExpr>, usize);
 
 /// Most parts of a filter that a key is looked for in, where its part does not follow from its hash.
 const UNROUTED_PARTS_MAX: u32 = 8;
+
+/// A side whose files are smaller than those of the other by this factor is not made to wait for the other's keys.
+const WORTH_WAITING: u64 = 16;
 
 /// Where the keys of a join's side come from.
 enum Reducer {
@@ -98,6 +104,9 @@ impl Splitter<'_> {
         (to, to_keys): (&Arc<dyn ExecutionPlan>, &[Arc<dyn PhysicalExpr>]),
         inputs: &mut Vec<StageInput>,
     ) -> Result<Option<(Arc<dyn ExecutionPlan>, Arc<dyn ExecutionPlan>)>> {
+        if source_bytes(to).saturating_mul(WORTH_WAITING) < source_bytes(from) {
+            return Ok(None);
+        }
         let pairs = from_keys.iter().zip(to_keys).map(|(from, to)| Some((Arc::clone(from), column(to)?)));
         let Some(pairs) = pairs.collect::<Option<Vec<KeyPair>>>() else { return Ok(None) };
         let (new, source, pairs) = match reducer(from, to, &pairs)? {
@@ -267,6 +276,14 @@ fn source(plan: &Arc<dyn ExecutionPlan>, stage: StageId) -> Result<Source> {
     };
     let count = u32::try_from(count).map_err(|_too_many| internal("too many partitions"))?;
     Ok(Source { stage, plan: only_child(plan)?, hash: Some((keys, count)) })
+}
+
+/// Bytes of the files below `plan`.
+fn source_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let files = plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.data_source().downcast_ref::<FileScanConfig>());
+    let own = files.iter().flat_map(|files| &files.file_groups).flat_map(FileGroup::iter);
+    let own = own.map(PartitionedFile::effective_size).fold(0_u64, u64::saturating_add);
+    plan.children().into_iter().map(source_bytes).fold(own, u64::saturating_add)
 }
 
 fn as_key(schema: &arrow::datatypes::SchemaRef, index: usize) -> Arc<dyn PhysicalExpr> {

@@ -70,7 +70,7 @@ async fn an_ordered_aggregate_is_three_stages() {
 async fn an_outer_join_is_never_broadcast_and_an_inner_one_is() {
     let fixture = Fixture::new(5).await;
     let broadcasts = |graph: &StageGraph| graph.stages.iter().filter(|stage| stage.exchange == Exchange::Broadcast).count();
-    let outer = fixture.graph("SELECT * FROM t LEFT JOIN u ON t.k = u.k").await;
+    let outer = fixture.graph("SELECT * FROM t FULL JOIN u ON t.k = u.k").await;
     assert_eq!(broadcasts(&outer), 0, "{outer:#?}");
     let inner = fixture.graph("SELECT * FROM t CROSS JOIN u").await;
     assert_eq!(broadcasts(&inner), 1, "{inner:#?}");
@@ -272,4 +272,32 @@ async fn semi_joins_go_below_joins_that_drop_nothing() {
     assert!(first_join(&below).contains("Semi"), "{below:#?}");
     let above = fixture.graph("SELECT * FROM t JOIN u ON t.k = u.k WHERE t.s = 's1' AND u.w IN (SELECT v FROM t)").await;
     assert!(first_join(&above).contains("Inner"), "{above:#?}");
+}
+
+/// The display of the stage that is measured, and of the other form.
+fn other_form(graph: &StageGraph) -> Option<(&str, &str)> {
+    let form = graph.stages.iter().find_map(|stage| stage.alternative.as_deref())?;
+    assert_eq!(graph.stages[form.spared.0 as usize].after, Some(form.measured));
+    Some((&graph.stages[form.measured.0 as usize].display, &form.stage.display))
+}
+
+#[tokio::test]
+async fn a_join_of_unknown_sizes_has_a_form_for_a_small_side() {
+    let fixture = Fixture::new(5).await;
+    // Only one side of an outer, semi or anti join may be broadcast; of an inner one, it is the one with the smaller files.
+    let measured = [("JOIN", "/u/"), ("LEFT JOIN", "/u/"), ("RIGHT JOIN", "/t/"), ("LEFT SEMI JOIN", "/u/"), ("LEFT ANTI JOIN", "/u/")];
+    for (join, table) in measured {
+        let graph = fixture.graph(&format!("SELECT * FROM t {join} u ON t.k = u.k")).await;
+        let (measured, form) = other_form(&graph).unwrap_or_else(|| panic!("{join}: {graph:#?}"));
+        assert!(measured.contains(table), "{join}: {measured}");
+        assert!(form.contains("mode=CollectLeft") && form.contains("DataSourceExec"), "{join}: {form}");
+    }
+    let graph = fixture.graph("SELECT * FROM t FULL JOIN u ON t.k = u.k").await;
+    assert_eq!(other_form(&graph), None, "neither side of a full join may be broadcast: {graph:#?}");
+    let graph = fixture.graph("SELECT t.k, count(*) FROM t JOIN u ON t.k = u.k GROUP BY t.k").await;
+    assert_eq!(other_form(&graph), None, "groups are complete in a partition because of the exchange: {graph:#?}");
+    let graph = fixture.graph("SELECT t.v, count(*) FROM t JOIN u ON t.k = u.k GROUP BY t.v").await;
+    assert!(other_form(&graph).is_some_and(|(_, form)| form.contains("mode=Partial")), "{graph:#?}");
+    fixture.plan("SET windrow.query.broadcast_limit = '0B'").await;
+    assert_eq!(other_form(&fixture.graph("SELECT * FROM t JOIN u ON t.k = u.k").await), None);
 }

@@ -51,20 +51,22 @@ fn join(rng: &mut Rng) -> Vec<Stage> {
     let count = rng.u32(1..=9);
     let hash = Exchange::Hash { partitions: count };
     let segments = InputRead::Partitioned { offset: 0, count };
-    let mut build = stage(0, rng.u32(1..=9), hash);
+    let places = if rng.bool() { [0, 1, 2, 3] } else { [2, 3, 0, 1] };
+    let [at_build, at_gather, at_filter, at_probe] = places;
+    let mut build = stage(at_build, rng.u32(1..=9), hash);
     build.row_limit = (rng.u32(..8) == 0).then(|| rng.u64(1..=9));
-    let mut gather = stage(1, count, Exchange::Broadcast);
-    gather.inputs = vec![input(0, segments)];
-    let filter = stage(2, rng.u32(1..=3), Exchange::Broadcast);
-    let mut probe = stage(3, count, hash);
+    let mut gather = stage(at_gather, count, Exchange::Broadcast);
+    gather.inputs = vec![input(at_build, segments)];
+    let filter = stage(at_filter, rng.u32(1..=3), Exchange::Broadcast);
+    let mut probe = stage(at_probe, count, hash);
     probe.after = Some(build.id);
     if rng.bool() {
-        probe.inputs = vec![input(2, InputRead::Whole)];
+        probe.inputs = vec![input(at_filter, InputRead::Whole)];
     }
     let mut join = stage(4, count, Exchange::Merge);
-    join.inputs = vec![input(0, segments), input(3, segments)];
+    join.inputs = vec![input(at_build, segments), input(at_probe, segments)];
     let mut other = stage(4, count, Exchange::Merge);
-    other.inputs = vec![input(1, InputRead::Whole)];
+    other.inputs = vec![input(at_gather, InputRead::Whole)];
     other.inputs.extend(probe.inputs.iter().cloned());
     let bytes_max = rng.u64(..30);
     join.alternative = Some(Box::new(Alternative { measured: build.id, bytes_max, spared: probe.id, stage: other }));
@@ -72,10 +74,11 @@ fn join(rng: &mut Rng) -> Vec<Stage> {
     last.inputs = vec![input(4, InputRead::Whole)];
     if rng.u32(..4) == 0 {
         // Both forms are needed then.
-        last.inputs.push(input(3, segments));
+        last.inputs.push(input(at_probe, segments));
         last.partitions = count;
     }
     let mut stages = vec![build, gather, filter, probe, join, last];
+    stages.sort_by_key(|stage| stage.id);
     for stage in &mut stages {
         stage.repeats = repeats(rng);
         if let Some(form) = &mut stage.alternative {

@@ -29,7 +29,7 @@ fn planted_bugs_are_found() {
         Fault::WakeUpForgotten,
     ];
     for fault in faults {
-        let found = (0..500).find_map(|seed| {
+        let found = (0..1_000).find_map(|seed| {
             let options = Options { planted: Some(fault), ..Options::small(seed) };
             run(&options).err().map(|failure| (seed, failure))
         });
