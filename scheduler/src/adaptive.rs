@@ -50,7 +50,7 @@ impl Job {
         let spared = &self.stages[form.spared.0 as usize];
         let untouched = [spared, &self.stages[stage]].iter().all(|entry| entry.next_task == 0 && entry.open == entry.count());
         // Another reader needs the spared stage all the same.
-        untouched && spared.consumers == [stage] && self.stages[form.measured.0 as usize].bytes() <= form.bytes_max
+        untouched && spared.consumers == [stage] && self.stages[form.measured.0 as usize].bytes <= form.bytes_max
     }
 
     /// Puts the other form of a stage in its place. What only one of the forms reads is settled afterwards.

@@ -236,7 +236,8 @@ fn check_slices(job: &Job, stage: usize) -> Checked {
     }
     for (number, output) in &entry.outputs {
         let is_stale = |p: u32| {
-            let (partition, (_, voids)) = (&entry.partitions[p as usize], job.input_versions(stage, Slice { start: p, end: p + 1 }));
+            let (partition, (_, voids)) =
+                (&entry.partitions[p as usize], job.input_versions(stage, Slice { start: p, end: p + 1 }));
             partition.state == State::Committed(*number) && partition.voids != voids
         };
         hold(!output.slice.iter().any(is_stale), "I2 varying", || format!("{} read a void generation", output.attempt))?;

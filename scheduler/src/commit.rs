@@ -58,6 +58,7 @@ impl Job {
         entry.outputs.entry(number).or_insert(output).committed += 1;
         entry.commits += 1;
         entry.rows = entry.rows.saturating_add(stat.rows);
+        entry.bytes = entry.bytes.saturating_add(stat.bytes());
         entry.add_bytes(executor, segments, stat);
         let state = &mut entry.partitions[partition as usize];
         (state.committed, state.rows, state.bytes, state.voids) = (true, stat.rows, stat.bytes(), voids);

@@ -298,7 +298,7 @@ impl Job {
             lost: stage.lost,
             rerun: stage.rerun,
             rows: stage.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.rows)),
-            bytes: stage.bytes(),
+            bytes: stage.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.bytes)),
         });
         JobProgress {
             job: self.id,

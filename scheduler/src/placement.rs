@@ -8,6 +8,7 @@
 //!   that what a task shares (a broadcast's hash table) is built once an executor.
 //! - Otherwise slices have R / (2 x executors) partitions: large first, small last, so that the end of the stage balances.
 //! - Never more than the executor's free slots, the job's fair share, or what a shortage of memory has taught.
+//! - Partitions whose inputs turned out tiny share a slot: all of this is in slots then, each of several partitions.
 //!
 //! A stage that must run whole takes as many slots as it has partitions, or all that are free on the executor with most of them:
 //! it never waits for a bigger gap, which might never come.
@@ -32,15 +33,17 @@ impl Job {
         let Some((start, end)) = self.stages[stage].queued.first() else { return false };
         let first = &self.stages[stage].partitions[start as usize];
         let (avoid, slice_max) = (first.avoid, first.slice_max);
-        let want = self.wanted_len(cx, stage).min(slice_max).min(share.max(1)).min(end - start);
+        let each = self.partitions_per_slot(cx, stage);
+        let most = share.max(1).saturating_mul(each);
+        let want = self.wanted_len(cx, stage, each).min(slice_max).min(most).min(end - start);
         let Some(executor) = self.choose(cx, stage, Slice { start, end: start + want }, avoid) else { return false };
         let free = cx.executors.free_of(executor);
         let slice = if self.graph.stages[stage].whole {
             Slice { start: 0, end: self.stages[stage].count() }
         } else {
-            self.uniform(stage, Slice { start, end: start + want.min(free).max(1) })
+            self.uniform(stage, Slice { start, end: start + want.min(free.saturating_mul(each)).max(1) })
         };
-        self.launch(cx, stage, slice, executor, slice.len().min(free));
+        self.launch(cx, stage, slice, executor, slice.len().div_ceil(each).min(free));
         true
     }
 
@@ -56,13 +59,28 @@ impl Job {
     }
 
     /// How long the next slice shall be, before the limits of one executor.
-    fn wanted_len(&self, cx: &Cx<'_>, stage: usize) -> u32 {
-        let queued = self.stages[stage].queued.len();
-        if u64::from(queued) <= cx.executors.free_slots() {
+    fn wanted_len(&self, cx: &Cx<'_>, stage: usize, each: u32) -> u32 {
+        let slots = self.stages[stage].queued.len().div_ceil(each);
+        let len = if u64::from(slots) <= cx.executors.free_slots() {
             let executors = u32::try_from(cx.executors.free_executors()).unwrap_or(u32::MAX);
-            queued.div_ceil(executors.max(1))
+            slots.div_ceil(executors.max(1))
         } else {
-            queued.div_ceil(cx.executors.live().saturating_mul(2).max(1))
+            slots.div_ceil(cx.executors.live().saturating_mul(2).max(1))
+        };
+        len.saturating_mul(each)
+    }
+
+    /// How many partitions of a stage share a slot: more than one where all that they read was measured and is little.
+    fn partitions_per_slot(&self, cx: &Cx<'_>, stage: usize) -> u32 {
+        let (plan, worth) = (&self.graph.stages[stage], cx.config.slice_bytes.as_u64());
+        let divided = plan.inputs.iter().filter(|input| matches!(input.read, InputRead::Partitioned { .. }));
+        let bytes = divided.map(|input| self.stages[input.stage.0 as usize].bytes).reduce(u64::saturating_add);
+        match bytes {
+            Some(bytes) if worth > 0 && plan.partition_bytes.is_empty() => {
+                let each = bytes.div_ceil(u64::from(plan.partitions.max(1))).max(1);
+                u32::try_from((worth / each).max(1)).unwrap_or(u32::MAX)
+            }
+            _ => 1,
         }
     }
 

@@ -140,6 +140,8 @@ pub(crate) struct StageState {
     locality: Option<BTreeMap<ExecutorId, Vec<u64>>>,
     /// Rows of the committed partitions.
     pub(crate) rows: u64,
+    /// Bytes of the committed partitions.
+    pub(crate) bytes: u64,
     /// Raised when any output is lost.
     pub(crate) losses: u64,
     /// Raised when outputs that may have been read are void, because another run may give other rows.
@@ -172,6 +174,7 @@ impl StageState {
             touched: BTreeSet::new(),
             locality: Some(BTreeMap::new()),
             rows: 0,
+            bytes: 0,
             losses: 0,
             voids: 0,
             next_task: 0,
@@ -183,11 +186,6 @@ impl StageState {
 
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Bytes of the partitions that were committed, lost ones included.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.partitions.iter().fold(0, |sum, partition| sum.saturating_add(partition.bytes))
     }
 
     /// Whether consumers can read every partition.
@@ -205,6 +203,7 @@ impl StageState {
         self.running = self.running + u32::from(matches!(state, State::Running(_))) - u32::from(matches!(old, State::Running(_)));
         if let State::Committed(number) = old {
             self.rows = self.rows.saturating_sub(entry.rows);
+            self.bytes = self.bytes.saturating_sub(entry.bytes);
             if let Some(output) = self.outputs.get_mut(&number) {
                 output.committed -= 1;
                 if output.committed == 0 {

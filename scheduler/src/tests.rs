@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use proptest::prelude::*;
 use windrow_core::clock::Millis;
 use windrow_core::config::SchedulerConfig;
@@ -48,7 +49,12 @@ struct Cluster {
 }
 
 impl Cluster {
+    /// A cluster in which every partition has a slot of its own.
     fn new(config: SchedulerConfig, slots: &[u32]) -> Self {
+        Self::start(SchedulerConfig { slice_bytes: ByteSize::b(0), ..config }, slots)
+    }
+
+    fn start(config: SchedulerConfig, slots: &[u32]) -> Self {
         let mut cluster =
             Self { scheduler: Scheduler::new(config, Epoch(3)), now: 0, running: VecDeque::new(), said: Vec::new() };
         for (executor, &slots) in (0_u32..).zip(slots) {
@@ -220,6 +226,27 @@ fn a_whole_stage_runs_with_fewer_slots_than_partitions() {
     assert_eq!(cluster.scheduler.executors()[0].used, 2);
     cluster.finish_all();
     assert_eq!(cluster.phase(), JobPhase::Succeeded);
+}
+
+#[test]
+fn partitions_with_little_input_share_a_slot() {
+    // Each of the 7 producers measures 40 bytes: about 94 bytes for each of the 3 consumers.
+    for (worth, slices, slots) in [(0, 3, 3), (93, 3, 3), (94, 3, 3), (188, 2, 2), (282, 1, 1), (u64::MAX, 1, 1)] {
+        let config = SchedulerConfig { slice_bytes: ByteSize::b(worth), ..SchedulerConfig::default() };
+        let mut cluster = Cluster::start(config, &[1, 1, 1]);
+        cluster.submit(three_stages(7, 3));
+        assert_eq!(
+            cluster.running.iter().map(|(_, _, spec)| spec.slice.len()).collect::<Vec<_>>(),
+            [1, 1, 1],
+            "scans are not packed"
+        );
+        cluster.finish_stage(0);
+        assert_eq!(cluster.running.len(), slices, "{worth} bytes");
+        let used: u32 = cluster.scheduler.executors().iter().map(|executor| executor.used).sum();
+        assert_eq!(used, slots, "{worth} bytes");
+        cluster.finish_all();
+        assert_eq!(cluster.phase(), JobPhase::Succeeded);
+    }
 }
 
 #[test]

@@ -3,13 +3,26 @@
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use windrow::{LocalCluster, Result, Session};
+use windrow_core::config::Config;
 
 /// Memory of each executor: far more than the small data of these suites needs.
 pub const MEMORY: u64 = 1 << 30;
 
-/// `executors` executors of one slot in this process, so that every stage of more partitions needs several waves.
+/// `executors` executors of one slot in this process, so that every stage of more partitions needs several waves: partitions of little
+/// data do not share a slot.
 pub async fn cluster(executors: u32) -> LocalCluster {
-    LocalCluster::builder().executors(executors).slots(1).memory_limit(MEMORY).in_process().start().await.unwrap()
+    let mut config = Config::default();
+    config.scheduler.slice_bytes = "0B".parse().unwrap();
+    start(executors, config).await
+}
+
+/// As [`cluster`], with all settings as they are by default.
+pub async fn cluster_by_default(executors: u32) -> LocalCluster {
+    start(executors, Config::default()).await
+}
+
+async fn start(executors: u32, config: Config) -> LocalCluster {
+    LocalCluster::builder().config(config).executors(executors).slots(1).memory_limit(MEMORY).in_process().start().await.unwrap()
 }
 
 /// A session of `cluster` that cuts every query, however small its input, into stages of `partitions` partitions.

@@ -17,7 +17,7 @@ pub struct QueryConfig {
     /// Queries whose files are smaller than this in total run as one task on one executor, without exchanges. 8 MB: below it one
     /// core scans faster than a second stage starts.
     pub small_input: ByteSize,
-    /// A join's build side below this size is sent whole to every task.
+    /// A join's side below this size, by estimate or as measured, is sent whole to every task.
     pub broadcast_limit: ByteSize,
     /// Let the keys of a join's reduced side drop rows of the other side where they are scanned.
     pub runtime_filters: bool,

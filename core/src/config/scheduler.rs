@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the scheduler and the coordinator. Durations are written as in `10s`.
@@ -24,6 +25,9 @@ pub struct SchedulerConfig {
     /// First backoff after a transient failure; doubles up to 60 s.
     #[serde(with = "duration")]
     pub backoff: Duration,
+    /// Input, as measured, that is worth a slot: partitions that read less than this share one. 0 gives each its own. 64 KB: less is
+    /// read faster than another task starts.
+    pub slice_bytes: ByteSize,
     /// Jobs that run at a time; more are queued in order of arrival.
     pub jobs_max: u32,
     /// Jobs that wait; more are refused.
@@ -43,6 +47,7 @@ impl Default for SchedulerConfig {
             generations_max: 4,
             no_executor_deadline: Duration::from_secs(60),
             backoff: Duration::from_secs(1),
+            slice_bytes: ByteSize::kb(64),
             jobs_max: 256,
             queue_max: 4096,
             keep_outputs: true,

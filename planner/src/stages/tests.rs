@@ -285,7 +285,8 @@ fn other_form(graph: &StageGraph) -> Option<(&str, &str)> {
 async fn a_join_of_unknown_sizes_has_a_form_for_a_small_side() {
     let fixture = Fixture::new(5).await;
     // Only one side of an outer, semi or anti join may be broadcast; of an inner one, it is the one with the smaller files.
-    let measured = [("JOIN", "/u/"), ("LEFT JOIN", "/u/"), ("RIGHT JOIN", "/t/"), ("LEFT SEMI JOIN", "/u/"), ("LEFT ANTI JOIN", "/u/")];
+    let measured =
+        [("JOIN", "/u/"), ("LEFT JOIN", "/u/"), ("RIGHT JOIN", "/t/"), ("LEFT SEMI JOIN", "/u/"), ("LEFT ANTI JOIN", "/u/")];
     for (join, table) in measured {
         let graph = fixture.graph(&format!("SELECT * FROM t {join} u ON t.k = u.k")).await;
         let (measured, form) = other_form(&graph).unwrap_or_else(|| panic!("{join}: {graph:#?}"));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use windrow_core::clock::Millis;
 use windrow_core::config::SchedulerConfig;
 use windrow_core::ids::{AttemptId, Epoch, ExecutorId, Incarnation, JobId};
@@ -92,6 +93,7 @@ impl World {
             no_executor_deadline: Duration::from_secs(3600),
             jobs_max: rng.u32(1..=64),
             keep_outputs: options.keep_outputs,
+            slice_bytes: ByteSize::b(rng.u64(..4)),
             ..SchedulerConfig::default()
         };
         let mut scheduler = Scheduler::new(config, Epoch(rng.u64(1..9)));

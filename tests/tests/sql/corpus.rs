@@ -1,6 +1,6 @@
 //! The corpus of `tests/sql/*.slt`, run on single-node DataFusion, where its expected answers come from, and on Windrow with two
 //! executors of one slot, seven partitions and every query cut; there once more without the files' statistics, so that measured sizes
-//! decide how joins run.
+//! decide how joins and slices run.
 //!
 //! `WINDROW_SLT_COMPLETE=1` writes the oracle's answers into the files; read them before they are committed.
 
@@ -12,7 +12,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, Record, Runner};
-use windrow::Session;
+use windrow::{LocalCluster, Session};
 use windrow_tests::{engine, fixtures, oracle, rows};
 
 macro_rules! corpus {
@@ -24,11 +24,11 @@ macro_rules! corpus {
         }
         mod slt_on_windrow {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $file() { super::run_on_windrow(stringify!($file), &[]).await; })*
+            async fn $file() { super::run_on_windrow(stringify!($file)).await; })*
         }
         mod slt_on_windrow_without_statistics {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $file() { super::run_on_windrow(stringify!($file), super::WITHOUT_STATISTICS).await; })*
+            async fn $file() { super::run_without_statistics(stringify!($file)).await; })*
         }
     };
 }
@@ -182,15 +182,21 @@ async fn run_on_datafusion(name: &str) {
     }
 }
 
-/// No join is broadcast because of what planning knows.
-const WITHOUT_STATISTICS: &[&str] = &["SET datafusion.execution.collect_statistics = false"];
-
-async fn run_on_windrow(name: &str, settings: &[&str]) {
+async fn run_on_windrow(name: &str) {
     let cluster = engine::cluster(2).await;
     let session = engine::session(&cluster, 7).await;
-    for setting in settings {
-        engine::run(&session, setting).await.unwrap();
-    }
+    run_in(name, cluster, session).await;
+}
+
+/// No join is broadcast because of what planning knows, and partitions of little data share a slot.
+async fn run_without_statistics(name: &str) {
+    let cluster = engine::cluster_by_default(2).await;
+    let session = engine::session(&cluster, 7).await;
+    engine::run(&session, "SET datafusion.execution.collect_statistics = false").await.unwrap();
+    run_in(name, cluster, session).await;
+}
+
+async fn run_in(name: &str, cluster: LocalCluster, session: Session) {
     let mut runner = Runner::new(|| async { Ok(Windrow(session.clone())) });
     run_all(name, &mut runner).await;
     drop(runner);
