@@ -13,6 +13,7 @@ use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use windrow_benches::{Series, print};
 use windrow_core::clock::Stopwatch;
+use windrow_core::config::SchedulerConfig;
 use windrow_core::ids::StageId;
 use windrow_core::stage::{Exchange, InputRead, Stage, StageGraph, StageInput};
 use windrow_executor::ExecutorOptions;
@@ -33,7 +34,9 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn run() -> Result<(), Failure> {
-    let coordinator = Coordinator::start(CoordinatorOptions::default())?;
+    // Otherwise partitions without rows share a slot, and tasks are few.
+    let scheduler = SchedulerConfig { slice_bytes: "0B".parse()?, ..SchedulerConfig::default() };
+    let coordinator = Coordinator::start(CoordinatorOptions { scheduler, ..CoordinatorOptions::default() })?;
     let directory = tempfile::tempdir()?;
     coordinator.add_local_executor(ExecutorOptions {
         name: "bench".to_owned(),

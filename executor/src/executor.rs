@@ -211,6 +211,12 @@ impl Executor {
         }
     }
 
+    /// The threads that its attempts run on.
+    #[must_use]
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.handle
+    }
+
     /// Performs a command, in the order of the calls. Never blocks: what takes time goes on behind.
     pub fn handle(&self, command: Command) {
         match command {

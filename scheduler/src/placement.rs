@@ -26,6 +26,9 @@ use crate::event::Action;
 use crate::job::{Attempt, Cx, Job, reads};
 use crate::stage_state::State;
 
+/// Most partitions that share a slot: each takes some memory, however little it reads.
+const PER_SLOT_MAX: u32 = 16;
+
 impl Job {
     /// Launches the next slice, of at most `share` partitions, where slots are free. Says whether there was anything to launch.
     pub(crate) fn launch_next(&mut self, cx: &mut Cx<'_>, share: u32) -> bool {
@@ -78,7 +81,7 @@ impl Job {
         match bytes {
             Some(bytes) if worth > 0 && plan.partition_bytes.is_empty() => {
                 let each = bytes.div_ceil(u64::from(plan.partitions.max(1))).max(1);
-                u32::try_from((worth / each).max(1)).unwrap_or(u32::MAX)
+                u32::try_from(worth / each).unwrap_or(u32::MAX).clamp(1, PER_SLOT_MAX)
             }
             _ => 1,
         }

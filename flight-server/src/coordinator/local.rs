@@ -14,7 +14,7 @@ use super::fleet::Link;
 use super::{Connection, Shared};
 use crate::routine::Routine;
 
-/// Reports on their way to the loop.
+/// Reports that wait to be heard.
 const REPORTS_MAX: usize = 1024;
 
 /// Between heartbeats.
@@ -37,7 +37,7 @@ impl LocalExecutor {
         let registration = executor.registration(String::new());
         let connection = Arc::new(shared.connect(registration, Link::Local(Arc::clone(&executor)))?);
         let routines = [
-            Routine::spawn(&name, "reports", pump(Arc::clone(&connection), queue)),
+            Routine::spawn_on(executor.runtime(), &name, "reports", pump(Arc::clone(&connection), queue)),
             Routine::spawn(&name, "heartbeat", beat(connection, Arc::clone(&executor))),
         ];
         Ok(Self { executor, _routines: routines })
@@ -52,10 +52,10 @@ impl LocalExecutor {
     }
 }
 
-/// Hands on reports for as long as there are any to come.
+/// Has reports heard for as long as there are any to come, on the executor's own threads.
 async fn pump(connection: Arc<Connection>, mut reports: mpsc::Receiver<Report>) {
     while let Some(report) = reports.recv().await {
-        connection.report(report).await;
+        connection.report_here(report);
     }
 }
 

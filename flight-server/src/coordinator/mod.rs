@@ -240,6 +240,21 @@ impl Connection {
     pub(crate) async fn report(&self, report: Report) {
         let _ = self.shared.tell(Input::Report { from: self.member, report }).await;
     }
+
+    /// Has a report heard on this thread: what it launches on the same executor starts without waking another thread. The loop is
+    /// woken only if something is due earlier than it knows.
+    pub(crate) fn report_here(&self, report: Report) {
+        let is_earlier = {
+            let mut state = self.shared.state.lock();
+            let before = state.due();
+            // Only a shutdown ends the loop, and this is none.
+            let _ = state.hear(Input::Report { from: self.member, report });
+            state.due().is_some_and(|due| before.is_none_or(|before| due < before))
+        };
+        if is_earlier {
+            self.shared.stepped.notify_one();
+        }
+    }
 }
 
 impl Drop for Connection {

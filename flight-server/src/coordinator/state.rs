@@ -232,13 +232,16 @@ impl State {
         }
     }
 
+    /// When something is due next, if anything is.
+    pub(super) fn due(&self) -> Option<Millis> {
+        let progress = self.jobs.has_changes().then(|| self.published_at.after(PROGRESS_EVERY));
+        self.wake_at.into_iter().chain(progress).min()
+    }
+
     /// How long the loop may sleep.
     pub(super) fn wait(&self) -> Duration {
         let now = self.clock.now();
-        let until = |at: Millis| Duration::from_millis(at.0.saturating_sub(now.0));
-        let tick = self.wake_at.map_or(IDLE, until);
-        let progress = if self.jobs.has_changes() { until(self.published_at.after(PROGRESS_EVERY)) } else { IDLE };
-        tick.min(progress).min(IDLE)
+        self.due().map_or(IDLE, |at| Duration::from_millis(at.0.saturating_sub(now.0)).min(IDLE))
     }
 
     /// What is due by now.
