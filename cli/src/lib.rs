@@ -7,6 +7,7 @@
 
 mod args;
 mod bench;
+pub mod cpu;
 mod demo;
 mod end;
 mod executor;
