@@ -7,4 +7,5 @@ mod cancel;
 mod command_line;
 mod kills;
 mod leaks;
+mod memory;
 mod program;
