@@ -184,3 +184,16 @@ async fn a_query_keeps_to_its_own_limit() {
     node.spills().await;
     assert_eq!(count(query).await.unwrap(), 1_000_000);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cross_join_with_a_large_left_side_goes_to_disk() {
+    let node = Node::start(program::scratch("spill-cross"), &["--memory-limit", "96MB"]).await;
+    let sql = format!(
+        "SELECT count(*), sum(length(a.text) * b.x) FROM {ROWS} a CROSS JOIN (SELECT * FROM (VALUES (1), (2)) AS v(x)) b"
+    );
+    let query = node.session.sql(&sql).await.unwrap();
+    node.spills().await;
+    let cells = rows::cells(&query.collect().await.unwrap());
+    assert_eq!((cells[0][0].to_string(), cells[0][1].to_string()), ("2000000".to_owned(), "288000000".to_owned()));
+    node.leaves_no_file("success").await;
+}
