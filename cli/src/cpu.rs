@@ -1,5 +1,5 @@
-//! Whether this processor has what the program was compiled for. Releases are built for x86-64-v3 (`.cargo/config.toml`); on an older
-//! processor the first vector instruction would end the process without a word.
+//! Whether this processor has what the program was compiled for. Built for another one (`-C target-cpu=x86-64-v3`), its first vector
+//! instruction would end the process without a word.
 
 /// What the program was compiled to use and this processor lacks; the message for its user, if anything.
 #[must_use]
