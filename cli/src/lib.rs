@@ -7,7 +7,7 @@
 
 mod args;
 mod bench;
-pub mod cpu;
+mod cpu;
 mod demo;
 mod end;
 mod executor;

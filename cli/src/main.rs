@@ -1,5 +1,5 @@
 //! The program `windrow`. Everything it does is in the library `windrow_cli`; see `lib.rs`. Here is only what belongs to a
-//! process: its allocator, and the processor that it was built for.
+//! process: its allocator.
 
 use std::process::ExitCode;
 
@@ -16,16 +16,6 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 const KEEP_PAGES_MS: std::ffi::c_long = 60_000;
 
 fn main() -> ExitCode {
-    // Before anything else: the next instruction may be one that this processor does not have.
-    if let Some(message) = windrow_cli::cpu::refuse() {
-        eprintln!("{message}");
-        return ExitCode::FAILURE;
-    }
-    start()
-}
-
-#[inline(never)]
-fn start() -> ExitCode {
     keep_pages();
     windrow::give_back_freed_memory_with(give_back);
     windrow_cli::run()
