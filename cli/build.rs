@@ -1,5 +1,6 @@
 //! Compiles the check of the processor, without the flags that Rust is compiled with.
 
+#[expect(clippy::disallowed_methods, reason = "how cargo talks to a build script")]
 fn main() {
     println!("cargo::rerun-if-changed=src/cpu.c");
     if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64")

@@ -1,5 +1,7 @@
 //! What measured sizes decide: a stage that has two forms takes the one that fits. Next: `placement.rs`.
 //!
+//! Small is what planning said, and little beside the memory of each executor: every one of them will hold it.
+//!
 //! The decision falls when the measured stage is complete for the first time. The stage that may be spared waits for that, so nothing
 //! has started that would have been in vain, and it is never taken back: a measured stage that is lost runs again and is as large.
 
@@ -11,6 +13,9 @@ use windrow_core::task::JobStage;
 use crate::event::Action;
 use crate::job::{Cx, Job};
 use crate::stage_state::StageState;
+
+/// The part of an executor's memory that a broadcast side may take. Its hash table takes as much again, and joins are several.
+const MEMORY_PART: u64 = 16;
 
 impl Job {
     /// Decides for every stage with two forms whose measured input is complete.
@@ -25,7 +30,7 @@ impl Job {
         let measured: Vec<usize> = self.undecided.iter().copied().filter(is_measured).collect();
         for stage in measured {
             self.undecided.remove(&stage);
-            let is_better = self.is_better(stage);
+            let is_better = self.is_better(cx, stage);
             self.stop_waiting(stage);
             if is_better {
                 self.replace(cx, stage);
@@ -45,12 +50,14 @@ impl Job {
     }
 
     /// Whether the other form of a stage is to be taken.
-    fn is_better(&self, stage: usize) -> bool {
+    fn is_better(&self, cx: &Cx<'_>, stage: usize) -> bool {
         let Some(form) = &self.graph.stages[stage].alternative else { return false };
         let spared = &self.stages[form.spared.0 as usize];
         let untouched = [spared, &self.stages[stage]].iter().all(|entry| entry.next_task == 0 && entry.open == entry.count());
         // Another reader needs the spared stage all the same.
-        untouched && spared.consumers == [stage] && self.stages[form.measured.0 as usize].bytes <= form.bytes_max
+        let memory = cx.executors.iter().filter(|(_, executor)| executor.is_connected() && executor.memory_bytes > 0);
+        let little = memory.map(|(_, executor)| executor.memory_bytes / MEMORY_PART).min().unwrap_or(u64::MAX);
+        untouched && spared.consumers == [stage] && self.stages[form.measured.0 as usize].bytes <= form.bytes_max.min(little)
     }
 
     /// Puts the other form of a stage in its place. What only one of the forms reads is settled afterwards.

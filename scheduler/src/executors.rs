@@ -33,6 +33,8 @@ pub(crate) struct Executor {
     pub(crate) state: ExecutorState,
     pub(crate) slots: u32,
     pub(crate) used: u32,
+    /// Its memory limit; 0 where it did not say.
+    pub(crate) memory_bytes: u64,
     pub(crate) address: Option<String>,
     pub(crate) last_heard: Millis,
     pub(crate) drain_asked_at: Option<Millis>,
@@ -161,6 +163,7 @@ impl Executors {
             state: ExecutorState::Dead,
             slots: 0,
             used: 0,
+            memory_bytes: registration.memory_bytes,
             address: None,
             last_heard: now,
             drain_asked_at: None,

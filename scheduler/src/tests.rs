@@ -90,10 +90,14 @@ impl Cluster {
     }
 
     fn register(&mut self, executor: u32, incarnation: u64, slots: u32) -> Vec<Action> {
+        self.register_with(executor, incarnation, slots, 0)
+    }
+
+    fn register_with(&mut self, executor: u32, incarnation: u64, slots: u32, memory_bytes: u64) -> Vec<Action> {
         let registration = Registration {
             name: format!("e{executor}"),
             slots,
-            memory_bytes: 0,
+            memory_bytes,
             address: String::new(),
             build: String::new(),
             pid: 0,
@@ -736,6 +740,18 @@ fn a_small_build_side_spares_the_exchange_of_the_other() {
             let replaced = cluster.said.iter().filter(|action| matches!(action, Action::StageReplaced { .. })).count();
             assert_eq!(replaced, usize::from(bytes_max == 80));
         }
+    }
+}
+
+#[test]
+fn a_side_that_is_large_for_the_smallest_executor_is_not_broadcast() {
+    for (memory, ran) in [(16 * 80, [0, 1, 3, 4]), (16 * 80 - 1, [0, 2, 3, 4])] {
+        let mut cluster = Cluster::new(SchedulerConfig::default(), &[]);
+        cluster.register_with(0, 1, 4, u64::MAX);
+        cluster.register_with(1, 1, 4, memory);
+        cluster.submit(join_of_two(4, u64::MAX));
+        cluster.finish_all();
+        assert_eq!(stages_run(&cluster), ran, "{memory} bytes");
     }
 }
 
