@@ -176,7 +176,7 @@ impl Splitter<'_> {
             let node = with_children(node, vec![Arc::clone(&left), Arc::clone(&right)])?;
             Ok(Transformed::new(node, true, TreeNodeRecursion::Jump))
         })?;
-        let plan = plan.clone().transform_down(|node| {
+        let plan = Arc::clone(plan).transform_down(|node| {
             if Arc::ptr_eq(&node, join) {
                 return Ok(Transformed::new(Arc::clone(&joined.data), true, TreeNodeRecursion::Jump));
             }
