@@ -15,7 +15,7 @@ use crate::job::{Cx, Job};
 use crate::stage_state::StageState;
 
 /// The part of an executor's memory that a broadcast side may take. Its hash table takes as much again, and joins are several.
-const MEMORY_PART: u64 = 16;
+const MEMORY_PART: u64 = 64;
 
 impl Job {
     /// Decides for every stage with two forms whose measured input is complete.

@@ -745,7 +745,7 @@ fn a_small_build_side_spares_the_exchange_of_the_other() {
 
 #[test]
 fn a_side_that_is_large_for_the_smallest_executor_is_not_broadcast() {
-    for (memory, ran) in [(16 * 80, [0, 1, 3, 4]), (16 * 80 - 1, [0, 2, 3, 4])] {
+    for (memory, ran) in [(64 * 80, [0, 1, 3, 4]), (64 * 80 - 1, [0, 2, 3, 4])] {
         let mut cluster = Cluster::new(SchedulerConfig::default(), &[]);
         cluster.register_with(0, 1, 4, u64::MAX);
         cluster.register_with(1, 1, 4, memory);
