@@ -5,7 +5,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
@@ -51,22 +50,12 @@ pub(crate) struct Services {
     queries: Arc<Queries>,
     /// Most bytes that a sort may take in advance for its merge.
     sort_reservation: usize,
-    /// Most rows of an operator's batch.
-    batch_rows: usize,
     /// DataFusion's functions, and an environment whose object stores and file-metadata cache every attempt uses.
     session: SessionState,
 }
 
-/// Most bytes of Parquet footers and page indexes that an executor keeps: 256 MiB, some thousand files. Nobody accounts them, so they
-/// are at most a sixteenth of a small executor's memory.
+/// Bytes of Parquet footers and page indexes that an executor keeps: 256 MiB, some thousand files.
 const METADATA_CACHE_BYTES: usize = 256 << 20;
-
-/// Memory of a slot for each row of its operators' batches: 64 KiB gives 512 MB the 8,192 rows that are DataFusion's. With less memory
-/// batches are shorter, because a merge of spilled runs holds two batches of each run, however wide its rows are.
-const MEMORY_PER_BATCH_ROW: usize = 64 << 10;
-
-/// Fewest rows of an operator's batch.
-const BATCH_ROWS_MIN: usize = 1024;
 
 impl Services {
     pub(crate) fn new(
@@ -77,16 +66,15 @@ impl Services {
         slots: u32,
     ) -> Result<Self, Error> {
         // An eighth of a slot's share: many slots would otherwise take a small pool before any row is sorted.
-        let share = store.pool().limit() / slots.max(1) as usize;
-        let (sort_reservation, batch_rows) = (share / 8, (share / MEMORY_PER_BATCH_ROW).max(BATCH_ROWS_MIN));
+        let sort_reservation = store.pool().limit() / (8 * slots.max(1) as usize);
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(store.pool()) as Arc<dyn MemoryPool>)
-            .with_metadata_cache_limit(METADATA_CACHE_BYTES.min(store.pool().limit() / 16))
+            .with_metadata_cache_limit(METADATA_CACHE_BYTES)
             .build_arc()
             .map_err(|source| Error::new(ErrorKind::Internal, source.to_string()))?;
         let session = SessionStateBuilder::new().with_default_features().with_runtime_env(environment).build();
         let broadcasts = Arc::new(Broadcasts::new(Arc::clone(store.pool())));
-        Ok(Self { store, transport, reports, window, broadcasts, queries: Arc::default(), sort_reservation, batch_rows, session })
+        Ok(Self { store, transport, reports, window, broadcasts, queries: Arc::default(), sort_reservation, session })
     }
 
     pub(crate) fn store(&self) -> &Arc<ShuffleStore> {
@@ -214,10 +202,8 @@ impl Attempt {
             return Ok(Arc::clone(context));
         }
         let mut config = session_config(&self.template.settings).map_err(|error| Failed::fatal(&error))?;
-        let execution = &mut config.options_mut().execution;
-        execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(self.services.sort_reservation);
-        let rows = execution.batch_size.get().min(self.services.batch_rows);
-        execution.batch_size = ConfigNonZeroUsize::try_new(rows).map_err(|error| classify(&error))?;
+        let sort = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+        *sort = (*sort).min(self.services.sort_reservation);
         let context = Arc::new(TaskContext::from(&self.services.session).with_session_config(config));
         Ok(Arc::clone(self.template.context.get_or_init(|| context)))
     }
