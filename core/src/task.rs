@@ -19,7 +19,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// The number of partitions, which is the number of slots its attempt occupies.
+    /// The number of partitions. Its attempt occupies a slot for each, or fewer where they share.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.end.saturating_sub(self.start)
@@ -48,7 +48,7 @@ impl Slice {
 pub struct TaskSpec {
     /// Which attempt this is.
     pub attempt: AttemptId,
-    /// The partitions to compute; all run at once, one slot each.
+    /// The partitions to compute; all run at once.
     pub slice: Slice,
     /// The stage's partition count.
     pub partitions: u32,
