@@ -54,7 +54,8 @@ pub(crate) struct Services {
     session: SessionState,
 }
 
-/// Bytes of Parquet footers and page indexes that an executor keeps: 256 MiB, some thousand files.
+/// Most bytes of Parquet footers and page indexes that an executor keeps: 256 MiB, some thousand files. Nobody accounts them, so they
+/// are at most a sixteenth of a small executor's memory.
 const METADATA_CACHE_BYTES: usize = 256 << 20;
 
 impl Services {
@@ -69,7 +70,7 @@ impl Services {
         let sort_reservation = store.pool().limit() / (8 * slots.max(1) as usize);
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(store.pool()) as Arc<dyn MemoryPool>)
-            .with_metadata_cache_limit(METADATA_CACHE_BYTES)
+            .with_metadata_cache_limit(METADATA_CACHE_BYTES.min(store.pool().limit() / 16))
             .build_arc()
             .map_err(|source| Error::new(ErrorKind::Internal, source.to_string()))?;
         let session = SessionStateBuilder::new().with_default_features().with_runtime_env(environment).build();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! resident, of the bound (the limit and a fifth)        what happens
-//! above 64 %                                            the allocator gives back what it keeps of freed memory
+//! above 64 %                                            the allocator gives back freed memory, and keeps little of it for a minute
 //! in use, but not by those who asked                    leaves the pool's capacity
 //! above 80 %                                            no new slice starts beside others
 //! above 95 %                                            the query that holds most fails with the figures, never the process
@@ -40,14 +40,16 @@ const CAPACITY_MAX: (usize, usize) = (7, 8);
 const CAPACITY_MIN: (usize, usize) = (1, 8);
 
 /// How the process's allocator gives freed memory back to the system.
-static GIVE_BACK_FREED: OnceLock<fn()> = OnceLock::new();
+static GIVE_BACK_FREED: OnceLock<fn(bool)> = OnceLock::new();
 
 /// The limits of all executors in this process: each has its share of what is resident.
 static LIMITS: AtomicUsize = AtomicUsize::new(0);
 
-/// Says how the process's allocator gives freed memory back to the system; called from a thread of each executor when memory is short.
-/// A program with an allocator that keeps freed memory calls this before it starts an executor. The first call counts.
-pub fn give_back_freed_memory_with(give_back: fn()) {
+/// Says how the process's allocator gives freed memory back to the system. It is called from a thread of each executor: with `true`
+/// whenever memory is short, to give back what is kept and to keep little from then on; with `false` a minute after that, when it may
+/// keep again what it likes. A program with an allocator that keeps freed memory calls this before it starts an executor. The first
+/// call counts.
+pub fn give_back_freed_memory_with(give_back: fn(bool)) {
     let _ = GIVE_BACK_FREED.set(give_back);
 }
 
@@ -74,6 +76,7 @@ impl Watch {
             is_short: Arc::clone(&is_short),
             eased: Arc::clone(&eased),
             ended: 0,
+            keep_little: 0,
         };
         watcher.adapt(0);
         let thread = std::thread::Builder::new().name(format!("watch-{name}")).spawn(move || watcher.run(&stopped));
@@ -104,10 +107,15 @@ struct Watcher {
     eased: Arc<Notify>,
     /// Looks that are left until another query may be ended: one takes a moment to give its memory back.
     ended: u32,
+    /// Looks that are left until the allocator may keep freed memory again.
+    keep_little: u32,
 }
 
 /// Looks until another query may be ended: a second.
 const PAUSE: u32 = 50;
+
+/// Looks until the allocator may keep freed memory again: a minute.
+const KEEP_LITTLE: u32 = 3000;
 
 /// Most bytes that may be resident of a process with one executor of `limit` bytes, which has `resident` bytes at its start.
 fn bound(limit: usize, resident: usize) -> usize {
@@ -126,11 +134,17 @@ impl Watcher {
 
     fn look(&mut self, mut resident: usize) {
         let of_bound = |percent: usize| self.bound / 100 * percent;
-        if self.share(resident) > of_bound(GIVE_BACK)
-            && let Some(give_back) = GIVE_BACK_FREED.get()
-        {
-            give_back();
-            resident = self::resident().unwrap_or(resident);
+        if let Some(give_back) = GIVE_BACK_FREED.get() {
+            if self.share(resident) > of_bound(GIVE_BACK) {
+                self.keep_little = KEEP_LITTLE;
+                give_back(true);
+                resident = self::resident().unwrap_or(resident);
+            } else if self.keep_little > 0 {
+                self.keep_little -= 1;
+                if self.keep_little == 0 {
+                    give_back(false);
+                }
+            }
         }
         let resident = self.share(resident);
         self.adapt(resident);

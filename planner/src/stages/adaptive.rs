@@ -86,9 +86,12 @@ impl Splitter<'_> {
         };
         let possible = join.sides.iter().filter_map(stages).filter(|(_, build, probe)| self.may_spare(*build, *probe, plan));
         let Some((sides, build, probe)) = possible.min_by_key(|(_, build, _)| self.rank(*build)) else { return Ok(None) };
+        let known = self.stages.len();
         let gathered = self.gather(&join.node, sides, inputs)?;
         let (new, inputs) = self.broadcast_form(plan, &join.node, sides, inputs, &gathered)?;
         if partitions(&new) != partitions(plan) || new.schema() != plan.schema() || can_narrow(&new) == Narrowing::Whole {
+            self.stages.truncate(known);
+            self.divided.truncate(known);
             return Ok(None);
         }
         let stage = self.encoded(&new, inputs, output)?;
