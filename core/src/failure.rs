@@ -69,6 +69,8 @@ pub enum Failure {
         /// How it was noticed.
         how: LostHow,
     },
+    /// Every executor that ran a partition was lost. Made by the scheduler only.
+    Poison,
     /// A bug of ours: one retry elsewhere, then loud.
     Internal,
 }
@@ -169,7 +171,7 @@ impl Failed {
             Failure::LostInput { .. } | Failure::ExecutorLost { .. } | Failure::Transient { .. } => ErrorKind::Unavailable,
             Failure::Resources { .. } => ErrorKind::ResourcesExhausted,
             Failure::Cancelled { .. } => ErrorKind::Cancelled,
-            Failure::Corrupt | Failure::Panic | Failure::Internal => ErrorKind::Internal,
+            Failure::Corrupt | Failure::Panic | Failure::Poison | Failure::Internal => ErrorKind::Internal,
         };
         Error::new(kind, self.message.clone())
     }

@@ -77,7 +77,7 @@ fn worst(members: impl Iterator<Item = Failed>) -> Failed {
         Failure::Internal => 4,
         Failure::Resources { .. } => 5,
         Failure::Transient { .. } => 6,
-        Failure::ExecutorLost { .. } => 7,
+        Failure::ExecutorLost { .. } | Failure::Poison => 7,
         Failure::Cancelled { .. } => 8,
     };
     members.min_by_key(rank).unwrap_or_else(|| Failed::internal("an empty collection of errors"))

@@ -117,6 +117,10 @@ impl Scheduler {
     }
 
     fn check_active(&self, job: &Job) -> Checked {
+        let copies = job.attempts.values().filter(|attempt| attempt.twin.is_some()).count();
+        hold(copies == 2 * job.copies as usize, "I1 copies", || {
+            format!("{} has {copies} twins, {} pairs counted", job.id, job.copies)
+        })?;
         for attempt in job.attempts.values() {
             self.check_attempt(job, attempt)?;
         }
@@ -133,6 +137,11 @@ impl Scheduler {
     fn check_attempt(&self, job: &Job, attempt: &Attempt) -> Checked {
         let executor = self.executors.current(attempt.executor, attempt.incarnation);
         hold(executor.is_some(), "I4 fencing", || format!("{} runs on an incarnation that is over", attempt.id))?;
+        let number = attempt.id.attempt.number;
+        let twin = attempt.twin.map(|twin| job.attempts.get(&twin));
+        let is_pair =
+            |other: &Attempt| other.twin == Some(number) && other.stage == attempt.stage && other.executor != attempt.executor;
+        hold(twin.is_none_or(|twin| twin.is_some_and(is_pair)), "I1 copies", || format!("{} has no twin", attempt.id))?;
         let (losses, voids) = job.input_versions(attempt.stage, attempt.slice);
         let has_open = attempt.remaining > 0;
         hold(!has_open || voids == attempt.voids, "I2 inputs", || format!("{} read a void generation", attempt.id))?;
@@ -149,7 +158,7 @@ impl Scheduler {
         for (partition, entry) in (0_u32..).zip(&job.stages[stage].partitions) {
             let place = || format!("partition {partition} of {id} of {}: {entry:?}", job.id);
             let bounds = entry.failures < config.attempts_max.max(1)
-                && entry.deaths < config.attempts_max.max(1)
+                && entry.deaths.len() < (config.deaths_max.max(1) as usize).saturating_add(1)
                 && entry.generation <= config.generations_max;
             hold(bounds, "I8 bounds", place)?;
             match entry.state {

@@ -19,13 +19,13 @@ impl Job {
         if !attempt.slice.contains(partition) {
             return false;
         }
-        let Some(done) = attempt.done.get_mut((partition - attempt.slice.start) as usize).filter(|done| done.is_none()) else {
-            return false;
-        };
+        let may_repeat = cx.faults.has(Fault::DoneTwiceCounted);
+        let done = attempt.done.get_mut((partition - attempt.slice.start) as usize);
+        let Some(done) = done.filter(|done| done.is_none() || may_repeat) else { return false };
         let (stage, slice) = (attempt.stage, attempt.slice);
         let by_slice = self.stages[stage].by_slice;
-        attempt.remaining -= 1;
-        let (executor, id, remaining) = (attempt.executor, attempt.id, attempt.remaining);
+        attempt.remaining = attempt.remaining.saturating_sub(1);
+        let (executor, id, remaining, launched_at) = (attempt.executor, attempt.id, attempt.remaining, attempt.launched_at);
         if by_slice {
             *done = Some(stat);
             if remaining == 0 {
@@ -42,6 +42,10 @@ impl Job {
             self.commit(cx, number, partition, &stat);
         }
         self.slots -= cx.executors.shrink(executor, id, remaining);
+        self.outrun_twin(cx, number, partition);
+        if !by_slice || remaining == 0 {
+            self.note_pace(cx, stage, partition, launched_at);
+        }
         self.stop_early(cx, stage);
         true
     }
@@ -62,6 +66,7 @@ impl Job {
         entry.add_bytes(executor, segments, stat);
         let state = &mut entry.partitions[partition as usize];
         (state.committed, state.rows, state.bytes, state.voids) = (true, stat.rows, stat.bytes(), voids);
+        state.deaths.clear();
         cx.counters.partitions_committed += 1;
         cx.executors.hold(executor, self.id, StageId(u32::try_from(stage).unwrap_or(u32::MAX)), partition);
         self.set(stage, partition, State::Committed(number));

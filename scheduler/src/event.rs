@@ -185,6 +185,22 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The executor that is to hear of it; `None` for what concerns clients and the coordinator itself.
+    #[must_use]
+    pub fn executor(&self) -> Option<ExecutorId> {
+        match self {
+            Self::Launch { executor, .. }
+            | Self::Cancel { executor, .. }
+            | Self::ReleaseStage { executor, .. }
+            | Self::ReleaseJob { executor, .. }
+            | Self::Fence { executor, .. }
+            | Self::Drained { executor } => Some(*executor),
+            Self::StageReplaced { .. } | Self::JobState { .. } | Self::ResultReady { .. } | Self::WakeAt(_) => None,
+        }
+    }
+}
+
 /// The life of a job as its client sees it.
 ///
 /// ```text

@@ -6,12 +6,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use windrow_core::clock::Millis;
 use windrow_core::ids::{AttemptId, ExecutorId, Incarnation, JobId, StageId};
 use windrow_core::message::Registration;
 
 use crate::status::{ExecutorState, ExecutorStatus};
+
+/// How long a complaint is remembered.
+const COMPLAINT_LASTS: Duration = Duration::from_secs(60);
+
+/// One incarnation of an executor.
+pub(crate) type Member = (ExecutorId, Incarnation);
 
 /// Slots taken by one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +51,8 @@ pub(crate) struct Executor {
     pub(crate) held: u64,
     /// No slices but this partition's, which needs the whole executor.
     pub(crate) reserved: Option<(JobId, usize, u32)>,
+    /// Who first could not reach it, and when.
+    complaint: Option<(ExecutorId, Millis)>,
 }
 
 impl Executor {
@@ -171,11 +180,30 @@ impl Executors {
             outputs: BTreeMap::new(),
             held: 0,
             reserved: None,
+            complaint: None,
         };
         self.all.entry(id).or_insert_with(fresh);
         self.update(id, |executor| {
             *executor = Executor { state: ExecutorState::Live, slots: registration.slots.max(1), address, ..fresh() };
         });
+    }
+
+    /// Whether this is the first complaint that a living executor cannot be reached, so that another should try before it is believed.
+    /// The same complainer is believed only for an attempt that began after its first complaint.
+    pub(crate) fn is_first_complaint(&mut self, about: Member, by: ExecutorId, began: Millis, now: Millis) -> bool {
+        let can_try = self.all.iter().any(|(&id, executor)| id != by && executor.is_live());
+        let (id, incarnation) = about;
+        if !can_try || self.current(id, incarnation).is_none() {
+            return false;
+        }
+        let judge = |executor: &mut Executor| match executor.complaint {
+            Some((first, at)) if now <= at.after(COMPLAINT_LASTS) => first == by && began < at,
+            _ => {
+                executor.complaint = Some((by, now));
+                true
+            }
+        };
+        self.all.get_mut(&id).is_some_and(judge)
     }
 
     /// Takes slots for an attempt.
@@ -224,6 +252,11 @@ impl Executors {
             executor.outputs.entry((job, stage)).or_default().push(partition);
             executor.held += 1;
         }
+    }
+
+    /// The committed partitions of a stage that an executor holds.
+    pub(crate) fn held(&self, id: ExecutorId, job: JobId, stage: StageId) -> Vec<u32> {
+        self.all.get(&id).and_then(|executor| executor.outputs.get(&(job, stage))).cloned().unwrap_or_default()
     }
 
     /// Notes that an executor does not hold a committed partition any more.

@@ -15,6 +15,54 @@ pub enum Fault {
     SliceSplit,
     /// An attempt whose executor is gone is not queued again.
     WakeUpForgotten,
+    /// When one of two copies has committed a partition, the other may commit it too.
+    TwoWinners,
+    /// When an attempt ends, its copy does not take over its partitions.
+    TwinForgotten,
+    /// An attempt that its executor does not name is not missed.
+    LaunchNotMissed,
+    /// Of a stage whose rows vary only what was lost runs again.
+    VaryingMixed,
+    /// A result may go on after a part of it that was sent has been voided.
+    ResultContradicted,
+    /// A backoff has no timer.
+    BackoffForgotten,
+    /// An executor that is lost stays reserved.
+    ReservationLeaked,
+    /// A repeated report counts again.
+    DoneTwiceCounted,
+    /// A launch leaves out what one producer attempt made.
+    InputForgotten,
+    /// A partition that was present when enough executors died is blamed, without a run on its own.
+    BlamedByPresence,
+    /// A job that ends stays in the queue for executors of its own.
+    QueueEntryLeaked,
+    /// A job that ends lets no other in.
+    AdmissionForgotten,
+}
+
+impl Fault {
+    /// Every one of them.
+    pub const ALL: [Self; 18] = [
+        Self::StaleIncarnationAccepted,
+        Self::GenerationNotRaised,
+        Self::SlotLeakedOnCancel,
+        Self::ReleasedEarly,
+        Self::SliceSplit,
+        Self::WakeUpForgotten,
+        Self::TwoWinners,
+        Self::TwinForgotten,
+        Self::LaunchNotMissed,
+        Self::VaryingMixed,
+        Self::ResultContradicted,
+        Self::BackoffForgotten,
+        Self::ReservationLeaked,
+        Self::DoneTwiceCounted,
+        Self::InputForgotten,
+        Self::BlamedByPresence,
+        Self::QueueEntryLeaked,
+        Self::AdmissionForgotten,
+    ];
 }
 
 /// The bug that is planted, if any.

@@ -34,8 +34,8 @@ impl Scheduler {
         }
         self.now = now;
         for (id, stage, partition) in self.timers.due_delayed(now) {
-            self.with_job(id, |job, _| {
-                job.wake(stage, partition);
+            self.with_job(id, |job, cx| {
+                job.wake(cx, stage, partition);
                 Ok(())
             });
         }
@@ -122,7 +122,8 @@ impl Scheduler {
         if is_quiet {
             return;
         }
-        for lease in self.missing(id, running) {
+        let missing = if self.faults.has(Fault::LaunchNotMissed) { Vec::new() } else { self.missing(id, running) };
+        for lease in missing {
             let failure = Failure::Transient { what: TransientKind::Network, retry_after_ms: None };
             let failed = Failed::new(failure, format!("{id} does not run {} any more and did not say why", lease.attempt));
             self.executors.give_back(id, lease.attempt);
@@ -229,6 +230,9 @@ impl Scheduler {
 
     /// Gives up an executor's reservation; the partition looks for another.
     fn unreserve(&mut self, id: ExecutorId) {
+        if self.faults.has(Fault::ReservationLeaked) {
+            return;
+        }
         let Some(Some((job, stage, partition))) = self.executors.update(id, |executor| executor.reserved.take()) else { return };
         if let Some(seq) = self.jobs.get(&job).map(|job| job.seq)
             && let Some(entry) = self.alone.get_mut(&(seq, job, stage, partition))

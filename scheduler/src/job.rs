@@ -50,6 +50,11 @@ pub(crate) struct Attempt {
     pub(crate) losses: u64,
     /// The sum of its inputs' `voids` at the launch.
     pub(crate) voids: u64,
+    pub(crate) launched_at: Millis,
+    /// It has an executor for itself.
+    pub(crate) is_alone: bool,
+    /// The other attempt at the same partitions, if one is a copy.
+    pub(crate) twin: Option<u32>,
 }
 
 /// One submitted run of a query.
@@ -78,6 +83,12 @@ pub(crate) struct Job {
     pub(crate) unsettled: BTreeSet<usize>,
     pub(crate) launches: u64,
     pub(crate) attempts_failed: u64,
+    /// Attempts that have a copy.
+    pub(crate) copies: u32,
+    /// Copies started so far.
+    pub(crate) copied: u64,
+    /// Attempts that failed in passing and were started again.
+    pub(crate) retries: u64,
     pub(crate) succeeded_before: bool,
 }
 
@@ -128,6 +139,9 @@ impl Job {
             unsettled: BTreeSet::new(),
             launches: 0,
             attempts_failed: 0,
+            copies: 0,
+            copied: 0,
+            retries: 0,
             succeeded_before: false,
         };
         (0..job.stages.len()).for_each(|stage| job.refresh_ready(stage));
@@ -257,12 +271,17 @@ impl Job {
         self.attempts.iter().filter(|(_, attempt)| attempt.stage == stage).map(|(&number, _)| number).collect()
     }
 
-    /// Asks for the end of an attempt; its slots stay taken until the executor says so. Its partitions are the caller's to move.
+    /// Asks for the end of an attempt and of its copy; their slots stay taken until the executors say so. Its partitions are the caller's
+    /// to move.
     pub(crate) fn cancel(&mut self, cx: &mut Cx<'_>, number: u32, why: CancelReason) {
         if let Some(attempt) = self.attempts.remove(&number) {
             cx.executors.mark_cancelled(attempt.executor, attempt.id);
             cx.counters.attempts_cancelled += 1;
             cx.out.push(Action::Cancel { executor: attempt.executor, attempt: attempt.id, why });
+            if let Some(twin) = attempt.twin {
+                self.inherit(Some(twin), number);
+                self.cancel(cx, twin, why);
+            }
         }
     }
 
@@ -305,6 +324,7 @@ impl Job {
             phase: self.phase,
             launches: self.launches,
             attempts_failed: self.attempts_failed,
+            copies: self.copied,
             slots: self.slots,
             stages: stages.collect(),
         }

@@ -9,6 +9,7 @@ use windrow_core::stage::StageGraph;
 
 use crate::Scheduler;
 use crate::event::{Action, JobState};
+use crate::faults::Fault;
 use crate::job::Job;
 use crate::status::JobPhase;
 
@@ -133,7 +134,9 @@ impl Scheduler {
             self.counters.jobs_failed += u64::from(!is_cancelled);
             self.out.push(Action::JobState { job: id, state });
         }
-        self.admit();
+        if !self.faults.has(Fault::AdmissionForgotten) {
+            self.admit();
+        }
     }
 
     /// Takes everything from a job that it owns: attempts, queue entries, timers, outputs.
@@ -144,6 +147,7 @@ impl Scheduler {
             self.counters.attempts_cancelled += 1;
             self.out.push(Action::Cancel { executor: attempt.executor, attempt: attempt.id, why });
         }
+        job.copies = 0;
         let stages = u32::try_from(job.stages.len()).unwrap_or(u32::MAX);
         for (executor, incarnation) in std::mem::take(&mut job.touched) {
             if self.executors.current(executor, incarnation).is_some() {
@@ -160,7 +164,7 @@ impl Scheduler {
         self.hungry.refresh(job);
         let seq = job.seq;
         let mine: Vec<_> = self.alone.range((seq, id, 0, 0)..).take_while(|(key, _)| key.0 == seq).map(|(key, _)| *key).collect();
-        for key in mine {
+        for key in mine.into_iter().filter(|_| !self.faults.has(Fault::QueueEntryLeaked)) {
             if let Some(Some(executor)) = self.alone.remove(&key) {
                 self.executors.update(executor, |executor| executor.reserved = None);
             }

@@ -9,6 +9,7 @@
 //! placement.rs  which slice, which executor                      commit.rs     a partition is done
 //! recovery.rs   failures, lost outputs, lost executors           fleet.rs      executors come, fall silent, drain and go
 //! executors.rs  slots as leases, indexes                         check.rs      what must always hold
+//! speculation.rs  a copy for a straggler
 //! ```
 //!
 //! **Total.** Any event in any order is answered; one that carries a stale epoch, incarnation, generation or attempt, or that was said
@@ -42,6 +43,7 @@ mod recovery;
 mod runs;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod speculation;
 mod stage_state;
 mod status;
 #[cfg(test)]
@@ -151,6 +153,7 @@ impl Scheduler {
             }
         }
         self.dispatch();
+        self.speculate();
         self.finish_drains();
         self.announce();
         std::mem::take(&mut self.out)
@@ -309,7 +312,7 @@ impl Scheduler {
             self.counters.stale_messages.incarnation += 1;
             return;
         }
-        match self.with_job(attempt.job, |job, cx| job.output_lost(cx, executor, attempt, partitions)) {
+        match self.with_job(attempt.job, |job, cx| job.output_lost(cx, executor, attempt, partitions, None)) {
             Some(true) => {}
             Some(false) => self.counters.stale_messages.attempt += 1,
             None if self.jobs.get(&attempt.job).is_none_or(|job| !job.is_active()) => self.counters.stale_messages.job += 1,

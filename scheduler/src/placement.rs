@@ -23,6 +23,7 @@ use windrow_core::stage::InputRead;
 use windrow_core::task::{InputVector, Slice, TaskSpec};
 
 use crate::event::Action;
+use crate::faults::Fault;
 use crate::job::{Attempt, Cx, Job, reads};
 use crate::stage_state::State;
 
@@ -46,7 +47,7 @@ impl Job {
         } else {
             self.uniform(stage, Slice { start, end: start + want.min(free.saturating_mul(each)).max(1) })
         };
-        self.launch(cx, stage, slice, executor, slice.len().div_ceil(each).min(free));
+        self.launch(cx, stage, slice, executor, slice.len().div_ceil(each).min(free), None);
         true
     }
 
@@ -58,7 +59,23 @@ impl Job {
         } else {
             Slice { start: partition, end: partition + 1 }
         };
-        self.launch(cx, stage, slice, executor, slots);
+        if let Some(number) = self.launch(cx, stage, slice, executor, slots, None)
+            && let Some(attempt) = self.attempts.get_mut(&number)
+        {
+            attempt.is_alone = true;
+        }
+    }
+
+    /// Launches a copy of an attempt.
+    pub(crate) fn launch_copy(&mut self, cx: &mut Cx<'_>, stage: usize, of: u32, slice: Slice, executor: ExecutorId) {
+        let slots = slice.len().min(cx.executors.free_of(executor));
+        let Some(number) = self.launch(cx, stage, slice, executor, slots, Some(of)) else { return };
+        if let Some(attempt) = self.attempts.get_mut(&of) {
+            attempt.twin = Some(number);
+        }
+        self.copies += 1;
+        self.copied += 1;
+        cx.counters.copies += 1;
     }
 
     /// How long the next slice shall be, before the limits of one executor.
@@ -99,7 +116,7 @@ impl Job {
         Slice { start: slice.start, end: slice.start + u32::try_from(len).unwrap_or(1) }
     }
 
-    fn choose(&self, cx: &Cx<'_>, stage: usize, slice: Slice, avoid: Option<ExecutorId>) -> Option<ExecutorId> {
+    pub(crate) fn choose(&self, cx: &Cx<'_>, stage: usize, slice: Slice, avoid: Option<ExecutorId>) -> Option<ExecutorId> {
         let mut bytes = std::collections::BTreeMap::<ExecutorId, u64>::new();
         for input in self.graph.stages[stage].inputs.iter().filter(|input| reads(input, slice.start)) {
             let segments = match input.read {
@@ -122,9 +139,18 @@ impl Job {
         local.map(|(_, _, Reverse(executor))| executor).or_else(|| cx.executors.most_free(avoid))
     }
 
-    /// Launches one attempt at `slice` on `executor`, where it takes `slots`.
-    fn launch(&mut self, cx: &mut Cx<'_>, stage: usize, slice: Slice, executor: ExecutorId, slots: u32) {
-        let Some(incarnation) = cx.executors.get(executor).map(|executor| executor.incarnation) else { return };
+    /// Launches one attempt at `slice` on `executor`, where it takes `slots`; the partitions of a copy stay with the attempt that it is
+    /// a copy of.
+    fn launch(
+        &mut self,
+        cx: &mut Cx<'_>,
+        stage: usize,
+        slice: Slice,
+        executor: ExecutorId,
+        slots: u32,
+        twin: Option<u32>,
+    ) -> Option<u32> {
+        let incarnation = cx.executors.get(executor).map(|executor| executor.incarnation)?;
         let number = self.next_attempt;
         self.next_attempt += 1;
         let entry = &mut self.stages[stage];
@@ -138,12 +164,14 @@ impl Job {
         entry.next_task += 1;
         entry.touched.insert((executor, incarnation));
         self.touched.insert((executor, incarnation));
-        slice.iter().for_each(|partition| {
+        slice.iter().filter(|_| twin.is_none()).for_each(|partition| {
             self.set(stage, partition, State::Running(number));
         });
         let (losses, voids) = self.input_versions(stage, slice);
         let done = vec![None; slice.len() as usize];
-        let attempt = Attempt { id, stage, slice, executor, incarnation, done, remaining: slice.len(), losses, voids };
+        let (remaining, launched_at, is_alone) = (slice.len(), cx.now, false);
+        let attempt =
+            Attempt { id, stage, slice, executor, incarnation, done, remaining, losses, voids, launched_at, is_alone, twin };
         self.attempts.insert(number, attempt);
         cx.executors.take(executor, id, slots, cx.now);
         self.slots += slots;
@@ -151,6 +179,7 @@ impl Job {
         cx.counters.launches += 1;
         let spec = self.spec(cx, id, slice);
         cx.out.push(Action::Launch { executor, incarnation, spec });
+        Some(number)
     }
 
     /// How often outputs were lost and voided so far of the inputs that any partition of `slice` reads.
@@ -171,14 +200,13 @@ impl Job {
             .inputs
             .iter()
             .map(|input| InputVector { read: input.read, groups: self.groups(cx.executors, input.stage.0 as usize) });
-        let partition_inputs = stage.partition_inputs.get(slice.start as usize..slice.end as usize).unwrap_or(&[]).to_vec();
-        TaskSpec {
-            attempt,
-            slice,
-            partitions: stage.partitions,
-            exchange: stage.exchange,
-            inputs: inputs.collect(),
-            partition_inputs,
+        let mut inputs: Vec<InputVector> = inputs.collect();
+        if cx.faults.has(Fault::InputForgotten)
+            && let Some(input) = inputs.iter_mut().find(|input| input.groups.len() > 1)
+        {
+            std::sync::Arc::make_mut(&mut input.groups).pop();
         }
+        let partition_inputs = stage.partition_inputs.get(slice.start as usize..slice.end as usize).unwrap_or(&[]).to_vec();
+        TaskSpec { attempt, slice, partitions: stage.partitions, exchange: stage.exchange, inputs, partition_inputs }
     }
 }

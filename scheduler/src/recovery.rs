@@ -4,11 +4,12 @@
 //! | --- | --- | --- | --- |
 //! | `Fatal` | - | the job ends at once | - |
 //! | `LostInput` | nobody | the missing producer partitions run again; the consumer waits without a slot | `generations_max` |
+//! | the same, unreachable | nobody | first another executor tries; if it cannot reach it either, as above, elsewhere | `generations_max` |
 //! | `Resources` | partition | half the slice, then one partition, then alone on an executor; a full disk: elsewhere | `attempts_max` |
-//! | `Transient` | partition | again after a backoff, elsewhere if possible | `attempts_max` |
+//! | `Transient` | partition | again after a backoff, elsewhere if possible | `attempts_max`; `retry_percent` of the job's attempts |
 //! | `Corrupt`, `Cancelled` by the executor | partition | again, elsewhere if possible | `attempts_max` |
 //! | `Panic`, `Internal` | partition | once more, elsewhere if possible | 1 |
-//! | its executor is gone | partition | again | `attempts_max` deaths |
+//! | its executor is gone | partition | again; before the last time alone on an executor, so that nobody is blamed for being there | `deaths_max` |
 //!
 //! A lost output is first only marked as gone. What is gone and still wanted is queued again by [`Job::demand`], in a raised generation;
 //! queueing a partition opens it, which makes its own inputs wanted again, and so on down to the leaves. Consumers that committed stay
@@ -17,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use windrow_core::failure::{CancelReason, Failed, Failure, LostHow, Resource, TransientKind};
+use windrow_core::failure::{CancelReason, Failed, Failure, LostCause, LostHow, Resource, TransientKind};
 use windrow_core::ids::{AttemptId, ExecutorId, StageId};
 use windrow_core::stage::Repeats;
 
@@ -29,6 +30,9 @@ use crate::stage_state::State;
 
 /// The longest backoff.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// A job may have this many attempts fail in passing, however few it has.
+const RETRIES_MIN: u64 = 20;
 
 /// How a partition waits for its next attempt.
 enum Again {
@@ -43,7 +47,7 @@ impl Job {
     /// # Errors
     /// The failure that ends the job.
     pub(crate) fn attempt_ended(&mut self, cx: &mut Cx<'_>, number: u32, failed: Option<Failed>) -> Result<(), Failed> {
-        let Some(attempt) = self.attempts.remove(&number) else { return Ok(()) };
+        let Some(attempt) = self.end_attempt(cx, number) else { return Ok(()) };
         let failed = match failed {
             None if attempt.remaining == 0 => return Ok(()),
             None => Failed::new(
@@ -55,14 +59,24 @@ impl Job {
         self.attempts_failed += 1;
         cx.counters.attempts_failed += 1;
         let open = self.still_running(&attempt, number);
-        if self.stages[attempt.stage].by_slice && attempt.done.iter().any(Option::is_some) && !open.is_empty() {
+        if self.stages[attempt.stage].by_slice && attempt.done.iter().any(Option::is_some) && attempt.remaining > 0 {
             let (executor, why) = (attempt.executor, CancelReason::Stale);
             cx.out.push(Action::Cancel { executor, attempt: attempt.id, why });
         }
         match &failed.failure {
             Failure::Fatal { .. } => Err(failed),
-            Failure::LostInput { attempt: lost, partitions, executor, .. } => {
-                let news = self.output_lost(cx, *executor, *lost, partitions)?;
+            Failure::LostInput { attempt: lost, partitions, executor, incarnation, cause } => {
+                let is_unreachable = *cause == LostCause::Unreachable;
+                let (about, by, began) = ((*executor, *incarnation), attempt.executor, attempt.launched_at);
+                if is_unreachable && by != *executor && cx.executors.is_first_complaint(about, by, began, cx.now) {
+                    for partition in open {
+                        self.stages[attempt.stage].partitions[partition as usize].avoid = Some(by);
+                        self.requeue(cx, attempt.stage, partition, &Again::Now);
+                    }
+                    return Ok(());
+                }
+                let avoid = Some(*executor).filter(|_| is_unreachable);
+                let news = self.output_lost(cx, *executor, *lost, partitions, avoid)?;
                 let is_stale = self.input_versions(attempt.stage, attempt.slice).0 != attempt.losses;
                 if news || is_stale {
                     open.iter().for_each(|&partition| self.requeue(cx, attempt.stage, partition, &Again::Now));
@@ -73,6 +87,15 @@ impl Job {
             }
             _ => self.retry(cx, &attempt, &open, &failed),
         }
+    }
+
+    /// Forgets a live attempt; its copy takes over.
+    fn end_attempt(&mut self, cx: &Cx<'_>, number: u32) -> Option<Attempt> {
+        let attempt = self.attempts.remove(&number)?;
+        if !cx.faults.has(Fault::TwinForgotten) {
+            self.inherit(attempt.twin, number);
+        }
+        Some(attempt)
     }
 
     /// Whether a live attempt still has partitions to compute.
@@ -88,6 +111,17 @@ impl Job {
 
     /// Counts a failure against each open partition of an attempt and queues them again.
     fn retry(&mut self, cx: &mut Cx<'_>, attempt: &Attempt, open: &[u32], failed: &Failed) -> Result<(), Failed> {
+        if matches!(failed.failure, Failure::Transient { .. }) && !open.is_empty() {
+            self.retries += 1;
+            let budget = (self.launches.saturating_mul(cx.config.retry_percent.into()) / 100).max(RETRIES_MIN);
+            if self.retries > budget {
+                let what = format!(
+                    "{} (attempts failed in passing {} times, more than {} % of all; scheduler.retry_percent allows no more)",
+                    failed.message, self.retries, cx.config.retry_percent
+                );
+                return Err(Failed::new(failed.failure.clone(), what));
+            }
+        }
         for &partition in open {
             let again = self.count_failure(cx, attempt, partition, failed)?;
             self.requeue(cx, attempt.stage, partition, &again);
@@ -128,12 +162,21 @@ impl Job {
         Err(Failed::new(failed.failure.clone(), what))
     }
 
+    /// Whether a partition was running wherever executors were lost, so that it must show alone what it does.
+    fn is_suspect(&self, cx: &Cx<'_>, stage: usize, partition: u32) -> bool {
+        let deaths = self.stages[stage].partitions[partition as usize].deaths.len();
+        deaths > 0 && deaths + 1 >= cx.config.deaths_max as usize && !cx.faults.has(Fault::BlamedByPresence)
+    }
+
     fn requeue(&mut self, cx: &mut Cx<'_>, stage: usize, partition: u32, again: &Again) {
+        let again = if matches!(again, Again::Now) && self.is_suspect(cx, stage, partition) { &Again::Alone } else { again };
         let whole = self.graph.stages[stage].whole;
         let state = match again {
             Again::Now => State::Queued,
             Again::After(wait) => {
-                cx.timers.delay(cx.now.after(Duration::from_millis(*wait)), self.id, stage, partition);
+                if !cx.faults.has(Fault::BackoffForgotten) {
+                    cx.timers.delay(cx.now.after(Duration::from_millis(*wait)), self.id, stage, partition);
+                }
                 State::Delayed
             }
             Again::Alone => {
@@ -147,14 +190,14 @@ impl Job {
     }
 
     /// A backoff is over.
-    pub(crate) fn wake(&mut self, stage: usize, partition: u32) {
+    pub(crate) fn wake(&mut self, cx: &mut Cx<'_>, stage: usize, partition: u32) {
         let entry = self.stages.get(stage).and_then(|stage| stage.partitions.get(partition as usize));
         if entry.is_some_and(|entry| entry.state == State::Delayed) {
-            self.set(stage, partition, State::Queued);
+            self.requeue(cx, stage, partition, &Again::Now);
         }
     }
 
-    /// Committed output cannot be read. Says whether that was news.
+    /// Committed output cannot be read. Says whether that was news. It is computed again elsewhere than on `avoid`.
     ///
     /// # Errors
     /// The failure that ends the job, if it cannot be computed again.
@@ -164,6 +207,7 @@ impl Job {
         executor: ExecutorId,
         lost: AttemptId,
         partitions: &[u32],
+        avoid: Option<ExecutorId>,
     ) -> Result<bool, Failed> {
         let (stage, number) = (lost.stage.0 as usize, lost.attempt.number);
         let Some(entry) = self.stages.get(stage).filter(|_| lost.job == self.id) else { return Ok(false) };
@@ -179,6 +223,11 @@ impl Job {
         }
         if gone.is_empty() {
             return Ok(false);
+        }
+        if avoid.is_some() {
+            // Whatever else of the stage is there cannot be read either.
+            gone = cx.executors.held(executor, self.id, lost.stage);
+            gone.iter().for_each(|&partition| self.stages[stage].partitions[partition as usize].avoid = avoid);
         }
         self.mark_gone(cx, stage, executor, &gone)?;
         Ok(true)
@@ -220,7 +269,7 @@ impl Job {
             wanted = (0..entry.count()).filter(is_gone).collect();
         }
         let was_read = wanted.iter().any(|&partition| entry.partitions[partition as usize].was_committed());
-        if self.graph.stages[stage].repeats == Repeats::Varying && was_read {
+        if self.graph.stages[stage].repeats == Repeats::Varying && was_read && !cx.faults.has(Fault::VaryingMixed) {
             return self.void(cx, stage);
         }
         wanted.into_iter().try_for_each(|partition| self.reopen(cx, stage, partition, 0))
@@ -246,7 +295,7 @@ impl Job {
             entry.generation = state.generation;
             cx.counters.generations_raised += 1;
         }
-        self.set(stage, partition, State::Queued);
+        self.requeue(cx, stage, partition, &Again::Now);
         Ok(())
     }
 
@@ -283,7 +332,10 @@ impl Job {
         }
         // Whoever shares an attempt with a tainted partition goes with it: a cancel drops all its outputs.
         let number_of = |partition: u32| match entry.partitions[partition as usize].state {
-            State::Running(number) | State::Committed(number) => Some(number),
+            State::Running(number) | State::Committed(number) => {
+                let twin = self.attempts.get(&number).and_then(|attempt| attempt.twin);
+                Some(twin.map_or(number, |twin| twin.min(number)))
+            }
             _ => None,
         };
         let numbers: BTreeSet<u32> = direct.iter().filter_map(|&partition| number_of(partition)).collect();
@@ -294,7 +346,9 @@ impl Job {
     /// Takes back what partitions did, whatever they are doing.
     fn roll_back(&mut self, cx: &mut Cx<'_>, stage: usize, partitions: &BTreeSet<u32>) -> Result<(), Failed> {
         let id = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
-        if stage == self.result() && partitions.iter().any(|&p| self.stages[stage].partitions[p as usize].delivered) {
+        let may_go_on = cx.faults.has(Fault::ResultContradicted);
+        if stage == self.result() && !may_go_on && partitions.iter().any(|&p| self.stages[stage].partitions[p as usize].delivered)
+        {
             return Err(contradiction(id));
         }
         let is_varying = self.graph.stages[stage].repeats == Repeats::Varying;
@@ -358,7 +412,7 @@ impl Job {
             is_mine && attempt.generation.0 >= entry.void_before && attempt.generation.0 <= entry.generation
         });
         let is_equal = is_same && repeats == Repeats::Repeatable;
-        if !(is_current || is_equal) {
+        if !(is_current || is_equal || cx.faults.has(Fault::ResultContradicted)) {
             return Err(contradiction(id));
         }
         entry.delivered = true;
@@ -386,7 +440,7 @@ impl Job {
             if lease.cancelled || cx.faults.has(Fault::WakeUpForgotten) {
                 continue;
             }
-            if let Some(attempt) = self.attempts.remove(&number) {
+            if let Some(attempt) = self.end_attempt(cx, number) {
                 self.bury(cx, &attempt, number, how)?;
             }
         }
@@ -404,11 +458,13 @@ impl Job {
     fn bury(&mut self, cx: &mut Cx<'_>, attempt: &Attempt, number: u32, how: LostHow) -> Result<(), Failed> {
         for partition in self.still_running(attempt, number) {
             let entry = &mut self.stages[attempt.stage].partitions[partition as usize];
-            entry.deaths += u32::from(how != LostHow::Drained);
-            if entry.deaths >= cx.config.attempts_max {
-                let (stage, deaths) = (attempt.id.stage, entry.deaths);
-                let what = format!("{deaths} executors were lost while they ran partition {partition} of {stage}");
-                return Err(Failed::new(Failure::ExecutorLost { how }, what));
+            if how != LostHow::Drained {
+                entry.deaths.push((attempt.executor, how));
+            }
+            let (deaths, most) = (u32::try_from(entry.deaths.len()).unwrap_or(u32::MAX), cx.config.deaths_max.max(1));
+            let by_presence = cx.faults.has(Fault::BlamedByPresence);
+            if deaths >= most && (attempt.is_alone || by_presence) {
+                return Err(poison(attempt.id.stage, partition, &entry.deaths));
             }
             self.requeue(cx, attempt.stage, partition, &Again::Now);
         }
@@ -424,6 +480,25 @@ fn backoff(first: Duration, failures: u32, attempt: AttemptId) -> u64 {
     let wait = first.saturating_mul(1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX)).min(longest);
     let hash = (u64::from(attempt.attempt.number) ^ attempt.job.0).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
     wait.saturating_add(hash % (wait / 4).max(1))
+}
+
+/// What a partition that ends executors tells.
+fn poison(stage: StageId, partition: u32, deaths: &[(ExecutorId, LostHow)]) -> Failed {
+    let how = |how: &LostHow| match how {
+        LostHow::Silent => "fell silent",
+        LostHow::Reset => "lost its connection",
+        LostHow::Fenced => "started anew",
+        LostHow::Drained => "left",
+    };
+    let each: Vec<_> = deaths.iter().map(|(executor, lost)| format!("{executor} {}", how(lost))).collect();
+    Failed::new(
+        Failure::Poison,
+        format!(
+            "partition {partition} of {stage} was running on every executor that was lost: {}, the last one while it ran nothing else; a function or a \
+             file of the query ends the process, see the executors' logs",
+            each.join(", ")
+        ),
+    )
 }
 
 fn contradiction(stage: StageId) -> Failed {

@@ -15,11 +15,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use windrow_core::failure::LostHow;
 use windrow_core::ids::{AttemptId, ExecutorId, Incarnation};
 use windrow_core::stage::{Repeats, Stage};
 use windrow_core::task::{InputGroup, PartitionStat, Slice};
 
 use crate::runs::Runs;
+use crate::speculation::Pace;
 
 /// Executors whose bytes are added up for locality. With more holders than this, no executor holds enough of a hash exchange to be
 /// worth preferring, and 64 x 65,536 segments are 32 MiB already.
@@ -63,7 +65,8 @@ pub(crate) struct Partition {
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
     pub(crate) shortages: u32,
-    pub(crate) deaths: u32,
+    /// The executors that were lost while they ran it, since it last committed.
+    pub(crate) deaths: Vec<(ExecutorId, LostHow)>,
     /// The longest slice it may be part of.
     pub(crate) slice_max: u32,
     /// Prefer another executor.
@@ -85,7 +88,7 @@ impl Partition {
             failures: 0,
             crashes: 0,
             shortages: 0,
-            deaths: 0,
+            deaths: Vec::new(),
             slice_max: u32::MAX,
             avoid: None,
             rows: 0,
@@ -147,6 +150,9 @@ pub(crate) struct StageState {
     /// Raised when outputs that may have been read are void, because another run may give other rows.
     pub(crate) voids: u64,
     pub(crate) next_task: u32,
+    pub(crate) pace: Pace,
+    /// Whether a look for stragglers is due.
+    pub(crate) is_watched: bool,
     pub(crate) commits: u64,
     pub(crate) lost: u64,
     pub(crate) rerun: u64,
@@ -178,6 +184,8 @@ impl StageState {
             losses: 0,
             voids: 0,
             next_task: 0,
+            pace: Pace::default(),
+            is_watched: false,
             commits: 0,
             lost: 0,
             rerun: 0,
@@ -271,8 +279,15 @@ impl StageState {
         }
         let mut groups: Vec<InputGroup> = Vec::with_capacity(self.outputs.len());
         let mut index_of: BTreeMap<u32, usize> = BTreeMap::new();
+        // Most partitions have the attempt of the one before.
+        let mut last = None;
         for (partition, entry) in (0_u32..).zip(&self.partitions) {
             let State::Committed(number) = entry.state else { continue };
+            if let Some((_, index)) = last.filter(|(before, _)| *before == number) {
+                let group: &mut InputGroup = &mut groups[index];
+                group.partitions.push(partition);
+                continue;
+            }
             let Some(output) = self.outputs.get(&number) else { continue };
             let index = *index_of.entry(number).or_insert(groups.len());
             if index == groups.len() {
@@ -285,6 +300,7 @@ impl StageState {
                 });
             }
             groups[index].partitions.push(partition);
+            last = Some((number, index));
         }
         let groups = Arc::new(groups);
         self.groups = Some(Arc::clone(&groups));

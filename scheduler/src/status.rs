@@ -34,6 +34,8 @@ pub struct Counters {
     pub launches: u64,
     /// Attempts that ended with a failure, cancellations aside.
     pub attempts_failed: u64,
+    /// Copies of stragglers launched; they count as launches too.
+    pub copies: u64,
     /// Attempts cancelled by the scheduler.
     pub attempts_cancelled: u64,
     /// Partitions committed, the first time and again.
@@ -132,6 +134,8 @@ pub struct JobProgress {
     pub launches: u64,
     /// Attempts that failed.
     pub attempts_failed: u64,
+    /// Copies of stragglers that were started.
+    pub copies: u64,
     /// Slots that its attempts hold.
     pub slots: u32,
     /// Its stages, producers first; empty once it failed or was cancelled.

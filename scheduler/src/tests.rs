@@ -16,6 +16,8 @@ use windrow_core::{ErrorKind, failure::TransientKind as Transient};
 
 use crate::{Action, Event, JobPhase, JobState, Scheduler};
 
+mod faults;
+
 const JOB: JobId = JobId(1);
 
 fn stage(id: u32, partitions: u32, exchange: Exchange, inputs: &[(u32, InputRead)]) -> Stage {

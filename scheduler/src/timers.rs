@@ -1,4 +1,4 @@
-//! What the scheduler waits for: backoffs and silences. Timers that turn out to be early are armed again, so that a heartbeat costs
+//! What the scheduler waits for: backoffs, silences and stragglers. Timers that turn out to be early are armed again, so that a heartbeat costs
 //! nothing here.
 
 use std::collections::BTreeSet;
@@ -11,6 +11,8 @@ use windrow_core::ids::{ExecutorId, JobId};
 pub(crate) struct Timers {
     /// Partitions whose backoff ends.
     delayed: BTreeSet<(Millis, JobId, usize, u32)>,
+    /// When to look for stragglers of a stage.
+    looks: BTreeSet<(Millis, JobId, usize)>,
     /// When to look whether an executor has been silent; one entry each connected executor.
     silence: BTreeSet<(Millis, ExecutorId)>,
     /// The time last asked for.
@@ -34,6 +36,16 @@ impl Timers {
         due
     }
 
+    pub(crate) fn look(&mut self, at: Millis, job: JobId, stage: usize) {
+        self.looks.insert((at, job, stage));
+    }
+
+    /// Stages to look at; each is to be looked at again or forgotten.
+    pub(crate) fn due_looks(&mut self, now: Millis) -> Vec<(JobId, usize)> {
+        let later = self.looks.split_off(&(Millis(now.0.saturating_add(1)), JobId(0), 0));
+        std::mem::replace(&mut self.looks, later).into_iter().map(|(_, job, stage)| (job, stage)).collect()
+    }
+
     pub(crate) fn watch(&mut self, at: Millis, executor: ExecutorId) {
         self.silence.insert((at, executor));
     }
@@ -50,9 +62,10 @@ impl Timers {
         due
     }
 
-    /// Forgets the backoffs of a job that ended.
+    /// Forgets a job that ended.
     pub(crate) fn forget_job(&mut self, job: JobId) {
         self.delayed.retain(|entry| entry.1 != job);
+        self.looks.retain(|entry| entry.1 != job);
     }
 
     pub(crate) fn has_delayed(&self, job: JobId) -> bool {
@@ -63,6 +76,7 @@ impl Timers {
     pub(crate) fn next(&self) -> Option<Millis> {
         let delayed = self.delayed.first().map(|entry| entry.0);
         let silence = self.silence.first().map(|entry| entry.0);
-        delayed.into_iter().chain(silence).min()
+        let look = self.looks.first().map(|entry| entry.0);
+        delayed.into_iter().chain(silence).chain(look).min()
     }
 }

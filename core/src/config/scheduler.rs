@@ -17,6 +17,14 @@ pub struct SchedulerConfig {
     pub dead_after: Duration,
     /// Attempts of one partition that may fail before the job does.
     pub attempts_max: u32,
+    /// Executors that may be lost while they run the same partition before the job fails, the last one while it runs nothing else.
+    pub deaths_max: u32,
+    /// Attempts of a job that may fail in passing (a store, a connection), in percent of its attempts; always at least 20.
+    pub retry_percent: u32,
+    /// A partition that runs for at least this long, and far longer than its input explains, gets a copy on another executor. 0s turns
+    /// copies off.
+    #[serde(with = "duration")]
+    pub speculate_after: Duration,
     /// Times one stage's outputs may be computed again before the job fails.
     pub generations_max: u32,
     /// How long jobs wait while no executor is connected.
@@ -44,6 +52,9 @@ impl Default for SchedulerConfig {
             suspect_after: Duration::from_secs(3),
             dead_after: Duration::from_secs(10),
             attempts_max: 4,
+            deaths_max: 3,
+            retry_percent: 10,
+            speculate_after: Duration::from_secs(2),
             generations_max: 4,
             no_executor_deadline: Duration::from_secs(60),
             backoff: Duration::from_secs(1),

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use windrow_core::Failure;
 use windrow_core::failure::CancelReason;
-use windrow_core::ids::JobId;
+use windrow_core::ids::{JobId, StageId};
 use windrow_core::stage::StageGraph;
 use windrow_core::task::{InputGroup, JobStage};
 
 use super::data::{Output, answer, expected, mix};
+use super::mischief::Mischief;
 use super::world::{Happening, World};
 use crate::event::{Event, JobState};
 
@@ -20,17 +22,29 @@ pub(crate) struct ModelJob {
     ready: BTreeMap<u32, Option<InputGroup>>,
     received: BTreeMap<u32, Option<Output>>,
     pub(crate) is_over: bool,
+    /// The stage and partition that ends every executor that runs it.
+    pub(crate) poison: Option<(StageId, u32)>,
 }
 
 impl World {
     pub(crate) fn submit(&mut self, job: JobId) {
+        self.jobs_left -= 1;
+        if self.strikes(1000, Mischief::Job, job.0).is_none() {
+            return;
+        }
         let graph = Arc::new(super::graphs::draw(&mut self.rng, self.options.shape));
-        let model = ModelJob { graph: Arc::clone(&graph), ready: BTreeMap::new(), received: BTreeMap::new(), is_over: false };
+        let is_poisonous = job.0 <= self.options.poisonous.into();
+        let poison = is_poisonous.then(|| {
+            let stage = self.rng.usize(..graph.stages.len().max(1));
+            let partitions = graph.stages.get(stage).map_or(1, |stage| stage.partitions);
+            (StageId(u32::try_from(stage).unwrap_or(0)), self.rng.u32(..partitions))
+        });
+        let (ready, received) = (BTreeMap::new(), BTreeMap::new());
+        let model = ModelJob { graph: Arc::clone(&graph), ready, received, is_over: false, poison };
         self.jobs.insert(job, model);
         self.step(Event::JobSubmitted { job, graph });
-        if self.rng.u64(..1000) < self.options.cancel_per_mille {
-            let wait = self.rng.u64(..4_000);
-            self.later(wait, Happening::ClientCancels(job));
+        if let Some(drawn) = self.strikes(self.options.rates.cancelled, Mischief::Cancel, job.0) {
+            self.later(drawn % 4_000, Happening::ClientCancels(job));
         }
     }
 
@@ -64,7 +78,10 @@ impl World {
         let Some(location) = model.ready.get(&partition).cloned() else { return };
         let output = match &location {
             None => None,
-            Some(group) => match self.fetch(group) {
+            Some(group) if self.frozen_until(group.executor).is_some() => {
+                return self.later(500, Happening::ClientReads { job, partition });
+            }
+            Some(group) => match self.fetch(None, group) {
                 Ok(found) => found.into_iter().next().map(|(_, output)| output.clone()),
                 Err(_) => {
                     let (executor, incarnation, attempt) = (group.executor, group.incarnation, group.attempt);
@@ -117,6 +134,8 @@ impl World {
                 // The only excuse: rows that vary were lost after a part of the result had left.
                 if failed.message.contains("had been sent already") {
                     self.report.excused += 1;
+                } else if model.poison.is_some() && failed.failure == Failure::Poison {
+                    self.report.poisoned += 1;
                 } else {
                     self.fail(format!("{job} failed: {failed}"));
                 }

@@ -9,6 +9,9 @@ use windrow_core::stage::Repeats;
 use windrow_core::task::{InputGroup, Outcome, PartitionStat, TaskSpec};
 
 use super::data::{Output, read_sum, segment, token};
+use super::harm::Harm;
+use super::mischief::Mischief;
+use super::options::Script;
 use super::world::{Happening, World};
 use crate::event::{Action, Event};
 use crate::job::reads;
@@ -21,7 +24,11 @@ pub(crate) struct Model {
     pub(crate) slots: u32,
     /// Attempts and how many of their partitions are not done.
     pub(crate) running: BTreeMap<AttemptId, Running>,
-    pub(crate) outputs: BTreeMap<(AttemptId, u32), Output>,
+    /// By maker and partition.
+    pub(crate) outputs: BTreeMap<AttemptId, BTreeMap<u32, Output>>,
+    pub(crate) harm: Harm,
+    /// What waits while it stands still.
+    pub(crate) held: Vec<Happening>,
 }
 
 #[derive(Debug)]
@@ -38,7 +45,7 @@ impl World {
             Action::Cancel { executor, attempt, why } => self.cancel(executor, attempt, why),
             Action::ReleaseStage { executor, stage } => {
                 let model = &mut self.models[executor.0 as usize];
-                model.outputs.retain(|(attempt, _), _| (attempt.job, attempt.stage) != (stage.job, stage.stage));
+                model.outputs.retain(|attempt, _| (attempt.job, attempt.stage) != (stage.job, stage.stage));
             }
             Action::ReleaseJob { executor, job } => self.release(executor, job),
             Action::Fence { executor, incarnation } => {
@@ -48,17 +55,23 @@ impl World {
                     self.register(executor);
                 }
             }
-            Action::JobState { .. }
-            | Action::StageReplaced { .. }
-            | Action::ResultReady { .. }
-            | Action::WakeAt(_)
-            | Action::Drained { .. } => {}
+            Action::JobState { .. } | Action::StageReplaced { .. } | Action::ResultReady { .. } | Action::WakeAt(_) => {}
+            Action::Drained { executor } => self.leave(executor),
+        }
+    }
+
+    /// An executor that was asked to leave does, and comes back later.
+    fn leave(&mut self, executor: ExecutorId) {
+        let model = &mut self.models[executor.0 as usize];
+        if std::mem::take(&mut model.is_alive) {
+            self.stop(executor);
+            self.later(3_000, Happening::Rejoin(executor));
         }
     }
 
     fn release(&mut self, executor: ExecutorId, job: JobId) {
         let model = &mut self.models[executor.0 as usize];
-        model.outputs.retain(|(attempt, _), _| attempt.job != job);
+        model.outputs.retain(|attempt, _| attempt.job != job);
         let running: Vec<_> = model.running.keys().filter(|attempt| attempt.job == job).copied().collect();
         running.into_iter().for_each(|attempt| self.cancel(executor, attempt, CancelReason::JobEnded));
     }
@@ -69,26 +82,30 @@ impl World {
             return;
         }
         let attempt = spec.attempt;
-        if self.by_chance(self.options.fail_per_mille) {
-            let failed = self.draw_failure();
-            return self.report_end(executor, attempt, Outcome::Failed(failed));
+        let drawn = self.strikes(self.options.rates.failed, Mischief::Fail, executor.0.into());
+        if let Some(drawn) = drawn.or_else(|| self.is_once(Script::Fail).then_some(0)) {
+            return self.report_end(executor, attempt, Outcome::Failed(draw_failure(drawn)));
+        }
+        if self.is_disk_full(executor) {
+            return self.report_end(executor, attempt, Outcome::Failed(draw_failure(1)));
+        }
+        if self.is_poisonous(&spec) {
+            let wait = self.rng.u64(1..=50);
+            self.later(wait, Happening::Crash(executor));
         }
         let (slice, is_atomic) = (spec.slice, self.is_atomic(attempt));
         self.models[executor.0 as usize].running.insert(attempt, Running { spec, remaining: slice.len() });
         let times = if is_atomic { slice.start..slice.start + 1 } else { slice.iter() };
         for partition in times {
             let work = self.rng.u64(1..=400);
+            let work = self.slowed(executor, work);
             self.later(work, Happening::Computed { executor, incarnation, attempt, partition });
         }
     }
 
-    fn draw_failure(&mut self) -> Failed {
-        let failure = match self.rng.u32(..3) {
-            0 => Failure::Resources { what: Resource::Memory, asked: 2, limit: 1 },
-            1 => Failure::Resources { what: Resource::Disk, asked: 2, limit: 1 },
-            _ => Failure::Transient { what: TransientKind::Store, retry_after_ms: None },
-        };
-        Failed::new(failure, "drawn by the model")
+    fn is_poisonous(&self, spec: &TaskSpec) -> bool {
+        let poison = self.jobs.get(&spec.attempt.job).and_then(|job| job.poison);
+        poison.is_some_and(|(stage, partition)| spec.attempt.stage == stage && spec.slice.contains(partition))
     }
 
     fn is_atomic(&self, attempt: AttemptId) -> bool {
@@ -109,7 +126,7 @@ impl World {
         let partitions = if is_atomic { running.spec.slice.iter() } else { partition..partition + 1 };
         let mut outputs = Vec::new();
         for partition in partitions.clone() {
-            match self.compute(&running.spec, partition) {
+            match self.compute(executor, &running.spec, partition) {
                 Ok(output) => outputs.push(output),
                 Err(failed) => return self.report_end(executor, attempt, Outcome::Failed(failed)),
             }
@@ -117,7 +134,10 @@ impl World {
         self.deal(attempt, &mut outputs);
         for (partition, output) in partitions.zip(outputs) {
             let rows = output.tokens.len() as u64;
-            self.models[executor.0 as usize].outputs.insert((attempt, partition), output);
+            self.models[executor.0 as usize].outputs.entry(attempt).or_default().insert(partition, output);
+            if let Some(drawn) = self.strikes(self.options.rates.lost_outputs, Mischief::LoseOutput, executor.0.into()) {
+                self.later(drawn % 2_000, Happening::LoseOutput { executor, attempt, partition });
+            }
             let stat = PartitionStat { rows, segment_bytes: vec![rows; self.rng.usize(..3)] };
             self.report(executor, Event::PartitionDone { executor, incarnation, attempt, partition, stat });
         }
@@ -129,7 +149,7 @@ impl World {
         }
     }
 
-    fn compute(&self, spec: &TaskSpec, partition: u32) -> Result<Output, Failed> {
+    fn compute(&self, reader: ExecutorId, spec: &TaskSpec, partition: u32) -> Result<Output, Failed> {
         let stage = spec.attempt.stage.0 as usize;
         let Some(graph) = self.graph(spec.attempt.job) else { return Ok(Output::default()) };
         let plan = &graph.stages[stage];
@@ -141,7 +161,7 @@ impl World {
             let producer = &graph.stages[input.stage.0 as usize];
             let mut there = 0_u64;
             for group in vector.groups.iter() {
-                for (from, held) in self.fetch(group)? {
+                for (from, held) in self.fetch(Some(reader), group)? {
                     read = read.wrapping_add(read_sum(number, segment(input.read, partition), held.tokens.iter()));
                     output.depend(held);
                     if producer.row_limit.is_some() {
@@ -164,20 +184,22 @@ impl World {
         Ok(output)
     }
 
-    /// The committed outputs of one group, or what could not be read.
-    pub(crate) fn fetch(&self, group: &InputGroup) -> Result<Vec<(u32, &Output)>, Failed> {
+    /// The committed outputs of one group, or what could not be read; the coordinator reads for clients, and is not clogged.
+    pub(crate) fn fetch(&self, reader: Option<ExecutorId>, group: &InputGroup) -> Result<Vec<(u32, &Output)>, Failed> {
         let lost = |partitions: Vec<u32>, cause: LostCause| {
             let (attempt, executor, incarnation) = (group.attempt, group.executor, group.incarnation);
             Failed::new(Failure::LostInput { attempt, partitions, executor, incarnation, cause }, "not there")
         };
         let model = &self.models[group.executor.0 as usize];
-        if !model.is_alive {
+        let is_far = reader.is_some_and(|reader| reader != group.executor && self.is_clogged(reader, group.executor));
+        if !model.is_alive || is_far || self.frozen_until(group.executor).is_some() {
             return Err(lost(group.partitions.clone(), LostCause::Unreachable));
         }
         if model.incarnation != group.incarnation {
             return Err(lost(group.partitions.clone(), LostCause::Fenced));
         }
-        let found: Vec<_> = group.partitions.iter().map(|&p| (p, model.outputs.get(&(group.attempt, p)))).collect();
+        let made = model.outputs.get(&group.attempt);
+        let found: Vec<_> = group.partitions.iter().map(|&p| (p, made.and_then(|made| made.get(&p)))).collect();
         let missing: Vec<u32> = found.iter().filter(|(_, output)| output.is_none()).map(|(p, _)| *p).collect();
         if !missing.is_empty() {
             return Err(lost(missing, LostCause::Missing));
@@ -207,7 +229,7 @@ impl World {
     fn cancel(&mut self, executor: ExecutorId, attempt: AttemptId, why: CancelReason) {
         let model = &mut self.models[executor.0 as usize];
         if why != CancelReason::Enough {
-            model.outputs.retain(|(maker, _), _| *maker != attempt);
+            model.outputs.remove(&attempt);
         }
         if model.running.remove(&attempt).is_some() {
             self.report_end(executor, attempt, Outcome::Failed(Failed::cancelled(why)));
@@ -218,4 +240,13 @@ impl World {
         let incarnation = self.models[executor.0 as usize].incarnation;
         self.report(executor, Event::AttemptEnded { executor, incarnation, attempt, outcome });
     }
+}
+
+fn draw_failure(drawn: u64) -> Failed {
+    let failure = match drawn % 3 {
+        0 => Failure::Resources { what: Resource::Memory, asked: 2, limit: 1 },
+        1 => Failure::Resources { what: Resource::Disk, asked: 2, limit: 1 },
+        _ => Failure::Transient { what: TransientKind::Store, retry_after_ms: None },
+    };
+    Failed::new(failure, "drawn by the model")
 }

@@ -9,8 +9,11 @@ use windrow_core::stage::{Alternative, Exchange, InputRead, Repeats, Stage, Stag
 pub enum Shape {
     /// One to six stages of one to nine partitions, of every kind.
     Small,
-    /// Two to four stages, the first of about two thousand partitions.
-    Wide,
+    /// Three stages, the first of about so many partitions.
+    Wide {
+        /// How many.
+        leaf: u32,
+    },
 }
 
 fn stage(id: usize, partitions: u32, exchange: Exchange) -> Stage {
@@ -26,13 +29,14 @@ pub(crate) fn draw(rng: &mut Rng, shape: Shape) -> StageGraph {
     let graph = match shape {
         Shape::Small if rng.u32(..6) == 0 => join(rng),
         Shape::Small => small(rng),
-        Shape::Wide => wide(rng),
+        Shape::Wide { leaf } => wide(rng, leaf),
     };
     StageGraph { stages: graph, settings: Vec::new() }
 }
 
-fn wide(rng: &mut Rng) -> Vec<Stage> {
-    let (leaf, middle) = (rng.u32(1_200..2_400), rng.u32(8..24));
+fn wide(rng: &mut Rng, leaf: u32) -> Vec<Stage> {
+    let middle = if leaf < 10_000 { rng.u32(8..24) } else { rng.u32(2..4) };
+    let leaf = rng.u32(leaf / 2..=leaf.saturating_mul(5) / 4);
     let mut stages = vec![stage(0, leaf, Exchange::Hash { partitions: middle })];
     let mut hash = stage(1, middle, Exchange::Merge);
     hash.inputs = vec![input(0, InputRead::Partitioned { offset: 0, count: middle })];

@@ -1,39 +1,27 @@
-//! Small worlds for every change; the big one is in `tests/tests/sim`.
+//! Small worlds for every change; the long ones are in `tests/tests/sim`.
 
-use super::{Options, run};
+use super::{Mischief, Options, run, shrink};
 use crate::faults::Fault;
 
 #[test]
 fn small_worlds_end_right() {
-    let seeds = 400;
-    for seed in 0..seeds {
-        run(&Options::small(seed)).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+    for seed in 0..400 {
+        run(&Options::small(seed)).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
     }
 }
 
 #[test]
-fn the_same_seed_is_the_same_world() {
-    for seed in 0..10 {
-        assert_eq!(run(&Options::small(seed)), run(&Options::small(seed)));
-    }
-}
-
-#[test]
-fn planted_bugs_are_found() {
-    let faults = [
-        Fault::StaleIncarnationAccepted,
-        Fault::GenerationNotRaised,
-        Fault::SlotLeakedOnCancel,
-        Fault::ReleasedEarly,
-        Fault::SliceSplit,
-        Fault::WakeUpForgotten,
-    ];
-    for fault in faults {
-        let found = (0..1_000).find_map(|seed| {
-            let options = Options { planted: Some(fault), ..Options::small(seed) };
-            run(&options).err().map(|failure| (seed, failure))
-        });
-        let (seed, failure) = found.unwrap_or_else(|| panic!("{fault:?} is not found"));
-        println!("{fault:?}: seed {seed}: {}", failure.chars().take(160).collect::<String>());
+fn a_failure_is_made_short() {
+    let planted = Some(Fault::GenerationNotRaised);
+    let found = (0..200).map(|seed| Options { planted, ..Options::small(seed) }).find(|options| run(options).is_err());
+    let options = found.expect("a world that breaks");
+    let before = run(&options).unwrap_err().struck.len();
+    let (short, broken) = shrink(&options).expect("it breaks");
+    assert!(broken.struck.len() < before && broken.struck.len() <= 6, "{before} faults became: {broken}");
+    assert!(broken.struck.iter().any(|struck| struck.what == Mischief::Job), "{broken}");
+    assert_eq!(run(&short).unwrap_err(), broken, "the short world is the same each time");
+    for struck in &broken.struck {
+        let only = broken.struck.iter().map(|struck| struck.number).filter(|number| *number != struck.number).collect();
+        run(&Options { only: Some(only), ..options.clone() }).expect("each that is left is needed");
     }
 }

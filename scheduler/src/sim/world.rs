@@ -8,14 +8,15 @@ use bytesize::ByteSize;
 use windrow_core::clock::Millis;
 use windrow_core::config::SchedulerConfig;
 use windrow_core::ids::{AttemptId, Epoch, ExecutorId, Incarnation, JobId};
-use windrow_core::message::Registration;
 use windrow_core::rand::{Rng, seeded};
 use windrow_core::stage::StageGraph;
 
 use super::client::ModelJob;
 use super::data::mix;
 use super::executor::Model;
-use super::{Options, Report};
+use super::mischief::{Faultline, Mischief};
+use super::options::Script;
+use super::{Broken, Options, Report};
 use crate::Scheduler;
 use crate::event::{Action, Event};
 use crate::status::Counters;
@@ -31,7 +32,10 @@ pub(crate) enum Happening {
     Wake,
     Computed { executor: ExecutorId, incarnation: Incarnation, attempt: AttemptId, partition: u32 },
     Heartbeat { executor: ExecutorId, incarnation: Incarnation },
-    Kill(ExecutorId),
+    Strike { what: Mischief, executor: ExecutorId },
+    Crash(ExecutorId),
+    Thaw(ExecutorId),
+    LoseOutput { executor: ExecutorId, attempt: AttemptId, partition: u32 },
     Rejoin(ExecutorId),
     Submit(JobId),
     ClientReads { job: JobId, partition: u32 },
@@ -56,7 +60,14 @@ pub(crate) struct World {
     winners: BTreeMap<(AttemptId, u32), u32>,
     /// The tick last asked for; it replaces the ones before.
     wake_at: Option<u64>,
-    is_healed: bool,
+    pub(crate) is_healed: bool,
+    /// Messages were lost or came late, so that things may be left behind.
+    is_lossy: bool,
+    /// Jobs that came or will come.
+    pub(crate) jobs_left: u32,
+    faultline: Faultline,
+    /// A fault of a script that waits for its moment.
+    pub(crate) once: Option<Script>,
     failure: Option<String>,
     pub(crate) report: Report,
 }
@@ -64,24 +75,32 @@ pub(crate) struct World {
 /// Makes a world and lets it run until every job has ended.
 ///
 /// # Errors
-/// What went wrong: a violated invariant, a wrong answer, a job that does not end, something left behind.
-pub fn run(options: &Options) -> Result<Report, String> {
+/// What went wrong, see [`Broken`].
+pub fn run(options: &Options) -> Result<Report, Broken> {
     let mut world = World::new(options.clone());
     world.begin();
     while let Some(((at, _), happening)) = world.calendar.pop_first() {
         world.now = at;
+        if let Some((moment, script)) = world.options.script
+            && moment == world.report.happenings
+        {
+            world.play(script);
+        }
+        world.report.happenings += 1;
         world.happen(happening);
         if let Some(failure) = world.failure.take() {
-            return Err(format!("after {} steps, at {} ms: {failure}", world.report.steps, world.now));
+            return Err(world.broken(failure));
         }
         if world.is_done() {
             break;
         }
         if world.now > world.options.faulty_ms + LIVENESS_MS {
-            return Err(world.stuck());
+            let stuck = world.stuck();
+            return Err(world.broken(stuck));
         }
     }
-    world.settle_up()
+    let settled = world.settle_up();
+    settled.map_err(|failure| world.broken(failure))
 }
 
 impl World {
@@ -89,6 +108,10 @@ impl World {
         let mut rng = seeded(options.seed);
         let config = SchedulerConfig {
             attempts_max: 10_000,
+            deaths_max: if options.poisonous > 0 { 3 } else { 10_000 },
+            retry_percent: 1_000_000,
+            suspect_after: Duration::from_millis(30 * options.timeouts_percent),
+            dead_after: Duration::from_millis(100 * options.timeouts_percent),
             generations_max: 10_000,
             no_executor_deadline: Duration::from_secs(3600),
             jobs_max: rng.u32(1..=64),
@@ -104,19 +127,23 @@ impl World {
             (0..options.executors).map(|_| Model { slots: rng.u32(1..=options.slots_max), ..Model::default() }).collect();
         let report = Report {
             steps: 0,
+            happenings: 0,
             virtual_ms: 0,
             trace: 0,
             counters: Counters::default(),
             right: 0,
             excused: 0,
+            poisoned: 0,
             cancelled: 0,
-            kills: 0,
             replaced: 0,
-            dropped: 0,
-            repeated: 0,
+            struck: Default::default(),
         };
         Self {
             links: vec![(0, 0); options.executors as usize],
+            faultline: Faultline::new(options.seed, options.only.clone()),
+            is_lossy: false,
+            jobs_left: options.jobs,
+            once: None,
             options,
             rng,
             scheduler,
@@ -140,17 +167,22 @@ impl World {
             self.later(at, Happening::Rejoin(ExecutorId(executor)));
         }
         for job in 0..self.options.jobs {
-            let at = self.rng.u64(..faulty / 2);
+            let at = if self.options.script.is_some() { 500 } else { self.rng.u64(..faulty * 3 / 4 + 1) };
             self.later(at, Happening::Submit(JobId(u64::from(job) + 1)));
         }
-        for _ in 0..self.options.kills {
-            let (executor, at) = (self.rng.u32(..self.options.executors), self.rng.u64(..faulty));
-            self.later(at, Happening::Kill(ExecutorId(executor)));
-        }
+        self.plan_harm();
         self.later(faulty, Happening::Heal);
     }
 
     fn happen(&mut self, happening: Happening) {
+        let still = match &happening {
+            Happening::ToExecutor(action) => action.executor(),
+            Happening::Computed { executor, .. } | Happening::Heartbeat { executor, .. } => Some(*executor),
+            _ => None,
+        };
+        if let Some(executor) = still.filter(|executor| self.frozen_until(*executor).is_some()) {
+            return self.models[executor.0 as usize].held.push(happening);
+        }
         match happening {
             Happening::ToScheduler(event) => self.step(event),
             Happening::ToExecutor(action) => self.obey(action),
@@ -164,7 +196,10 @@ impl World {
                 self.computed(executor, incarnation, attempt, partition);
             }
             Happening::Heartbeat { executor, incarnation } => self.beat(executor, incarnation),
-            Happening::Kill(executor) => self.kill(executor),
+            Happening::Strike { what, executor } => self.strike(what, executor),
+            Happening::Crash(executor) => self.kill(executor, true, 500),
+            Happening::Thaw(executor) => self.thaw(executor),
+            Happening::LoseOutput { executor, attempt, partition } => self.lose_output(executor, attempt, partition),
             Happening::Rejoin(executor) => {
                 if !self.models[executor.0 as usize].is_alive {
                     self.models[executor.0 as usize].is_alive = true;
@@ -175,10 +210,7 @@ impl World {
             Happening::ClientReads { job, partition } => self.client_reads(job, partition),
             Happening::ClientCancels(job) => self.client_cancels(job),
             Happening::ClientReleases(job) => self.step(Event::JobReleased { job }),
-            Happening::Heal => {
-                self.is_healed = true;
-                (0..self.options.executors).for_each(|executor| self.later(1, Happening::Rejoin(ExecutorId(executor))));
-            }
+            Happening::Heal => self.heal(),
         }
     }
 
@@ -186,14 +218,21 @@ impl World {
         self.at(self.now + wait, happening);
     }
 
-    fn at(&mut self, at: u64, happening: Happening) {
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    pub(crate) fn at(&mut self, at: u64, happening: Happening) {
         self.seq += 1;
         self.calendar.insert((at, self.seq), happening);
     }
 
-    /// Whether a fault strikes now.
-    pub(crate) fn by_chance(&mut self, per_mille: u64) -> bool {
-        !self.is_healed && per_mille > 0 && self.rng.u64(..1000) < per_mille
+    /// Whether a fault strikes now: a number drawn for it.
+    pub(crate) fn strikes(&mut self, per_mille: u64, what: Mischief, who: u64) -> Option<u64> {
+        if self.is_healed && what != Mischief::Job {
+            return None;
+        }
+        self.faultline.strikes(per_mille, self.now, what, who)
     }
 
     pub(crate) fn graph(&self, job: JobId) -> Option<Arc<StageGraph>> {
@@ -202,23 +241,6 @@ impl World {
 
     pub(crate) fn fail(&mut self, message: String) {
         self.failure.get_or_insert(message);
-    }
-
-    /// A new incarnation of a living executor makes itself known.
-    pub(crate) fn register(&mut self, executor: ExecutorId) {
-        let model = &mut self.models[executor.0 as usize];
-        model.incarnation = Incarnation(model.incarnation.0 + 1);
-        let (incarnation, slots) = (model.incarnation, model.slots);
-        let registration = Registration {
-            name: executor.to_string(),
-            slots,
-            memory_bytes: 0,
-            address: format!("{executor}:1"),
-            build: String::new(),
-            pid: 0,
-        };
-        self.report(executor, Event::ExecutorRegistered { executor, incarnation, registration });
-        self.later(1_000, Happening::Heartbeat { executor, incarnation });
     }
 
     fn beat(&mut self, executor: ExecutorId, incarnation: Incarnation) {
@@ -230,44 +252,37 @@ impl World {
         }
     }
 
-    fn kill(&mut self, executor: ExecutorId) {
-        if self.is_healed || !self.models[executor.0 as usize].is_alive {
-            return;
-        }
-        self.report.kills += 1;
-        let incarnation = self.models[executor.0 as usize].incarnation;
-        self.stop(executor);
-        self.models[executor.0 as usize].is_alive = false;
-        if self.rng.bool() {
-            let wait = self.rng.u64(..50);
-            self.later(wait, Happening::ToScheduler(Event::ConnectionLost { executor, incarnation }));
-        }
-        let wait = self.rng.u64(1..20_000);
-        self.later(wait, Happening::Rejoin(executor));
-    }
-
-    /// Everything an executor has is gone.
-    pub(crate) fn stop(&mut self, executor: ExecutorId) {
-        let model = &mut self.models[executor.0 as usize];
-        model.running.clear();
-        model.outputs.clear();
-    }
-
-    /// A message leaves an executor: it arrives late, perhaps twice, perhaps never, but not before an earlier one.
+    /// A message leaves an executor: it arrives late, perhaps twice, perhaps never, but not before an earlier one unless it is delayed.
     pub(crate) fn report(&mut self, executor: ExecutorId, event: Event) {
-        if self.by_chance(self.options.drop_per_mille) {
-            self.report.dropped += 1;
+        let index = executor.0 as usize;
+        if self.models[index].harm.mute.0 > self.now || self.is_dropped(executor) {
+            self.is_lossy = true;
             return;
         }
-        let arrival = (self.now + self.rng.u64(1..=20)).max(self.links[executor.0 as usize].0);
-        self.links[executor.0 as usize].0 = arrival;
-        if self.by_chance(self.options.repeat_per_mille) {
-            self.report.repeated += 1;
+        let mut arrival = (self.now + self.rng.u64(1..=20)).max(self.links[index].0);
+        match self.is_delayed(executor) {
+            Some(wait) => arrival += wait,
+            None => self.links[index].0 = arrival,
+        }
+        let repeats = self.strikes(self.options.rates.repeated, Mischief::Repeat, executor.0.into());
+        let once = self.is_once(Script::Repeat).then_some(777);
+        if let Some(drawn) = repeats.or(once) {
             // The copy may be overtaken by anything.
-            let wait = self.rng.u64(..5_000);
-            self.at(arrival + wait, Happening::ToScheduler(event.clone()));
+            self.at(arrival + drawn % 5_000, Happening::ToScheduler(event.clone()));
         }
         self.at(arrival, Happening::ToScheduler(event));
+    }
+
+    fn is_dropped(&mut self, executor: ExecutorId) -> bool {
+        self.strikes(self.options.rates.dropped, Mischief::Drop, executor.0.into()).is_some() || self.is_once(Script::Drop)
+    }
+
+    /// How much later than others a message comes.
+    fn is_delayed(&mut self, executor: ExecutorId) -> Option<u64> {
+        let drawn = self.strikes(self.options.rates.delayed, Mischief::Delay, executor.0.into());
+        let wait = drawn.map(|drawn| drawn % 3_000).or_else(|| self.is_once(Script::Delay).then_some(1_500));
+        self.is_lossy |= wait.is_some();
+        wait
     }
 
     /// The scheduler hears of an event; its actions go their ways.
@@ -289,27 +304,28 @@ impl World {
     }
 
     fn perform(&mut self, action: Action) {
-        let executor = match &action {
-            Action::Launch { executor, .. }
-            | Action::Cancel { executor, .. }
-            | Action::ReleaseStage { executor, .. }
-            | Action::ReleaseJob { executor, .. }
-            | Action::Fence { executor, .. } => *executor,
-            Action::WakeAt(at) => {
-                let at = at.0.max(self.now);
-                self.wake_at = Some(at);
-                return self.at(at, Happening::Wake);
-            }
-            Action::StageReplaced { stage } => return self.stage_replaced(*stage),
-            Action::JobState { .. } | Action::ResultReady { .. } | Action::Drained { .. } => return self.tell_client(action),
+        let Some(executor) = action.executor() else {
+            return match action {
+                Action::WakeAt(at) => {
+                    let at = at.0.max(self.now);
+                    self.wake_at = Some(at);
+                    self.at(at, Happening::Wake);
+                }
+                Action::StageReplaced { stage } => self.stage_replaced(stage),
+                action => self.tell_client(action),
+            };
         };
         self.judge_winners(&action);
-        if self.by_chance(self.options.drop_per_mille) {
-            self.report.dropped += 1;
+        let index = executor.0 as usize;
+        if self.models[index].harm.mute.1 > self.now || self.is_dropped(executor) {
+            self.is_lossy = true;
             return;
         }
-        let arrival = (self.now + self.rng.u64(1..=20)).max(self.links[executor.0 as usize].1);
-        self.links[executor.0 as usize].1 = arrival;
+        let mut arrival = (self.now + self.rng.u64(1..=20)).max(self.links[index].1);
+        match self.is_delayed(executor) {
+            Some(wait) => arrival += wait,
+            None => self.links[index].1 = arrival,
+        }
         self.at(arrival, Happening::ToExecutor(action));
     }
 
@@ -382,7 +398,13 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        self.is_healed && self.jobs.len() == self.options.jobs as usize && self.jobs.values().all(|job| job.is_over)
+        let played = self.options.script.is_some_and(|(moment, _)| moment < self.report.happenings);
+        (self.is_healed || played) && self.jobs_left == 0 && self.jobs.values().all(|job| job.is_over)
+    }
+
+    fn broken(&mut self, failure: String) -> Broken {
+        let message = format!("after {} steps, at {} ms: {failure}", self.report.steps, self.now);
+        Broken { message, struck: std::mem::take(&mut self.faultline.struck) }
     }
 
     fn stuck(&self) -> String {
@@ -392,7 +414,7 @@ impl World {
     }
 
     /// Everything has ended: messages under way arrive, and nothing may be left.
-    fn settle_up(mut self) -> Result<Report, String> {
+    fn settle_up(&mut self) -> Result<Report, String> {
         let end = self.now + 60_000;
         self.report.virtual_ms = self.now;
         while let Some(((at, _), happening)) = self.calendar.pop_first().filter(|((at, _), _)| *at <= end) {
@@ -409,7 +431,7 @@ impl World {
         if let Some(status) = self.scheduler.executors().into_iter().find(|status| status.used > 0 || status.held > 0) {
             return Err(format!("leaked slots or outputs: {status:?}"));
         }
-        if self.report.dropped == 0 {
+        if !self.is_lossy {
             for (index, model) in self.models.iter().enumerate() {
                 if !model.outputs.is_empty() || !model.running.is_empty() {
                     return Err(format!("executor {index} was left with {} outputs", model.outputs.len()));
@@ -417,6 +439,7 @@ impl World {
             }
         }
         self.report.counters = *self.scheduler.counters();
-        Ok(self.report)
+        self.report.struck = self.faultline.counts();
+        Ok(self.report.clone())
     }
 }
