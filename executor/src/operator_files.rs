@@ -1,6 +1,12 @@
 //! The temporary files of one attempt's operators: in a folder of their own, under the executor's quota, gone with the attempt.
 //!
-//! DataFusion has this too, but its limit holds per attempt only and its error cannot be told from a passing fault.
+//! DataFusion has this too, but its limit holds per attempt only and its error cannot be told from a passing fault. It also reads its
+//! files without looking whether they are what was written, so every frame has a checksum here:
+//!
+//! ```text
+//! frame = length u32 | crc u32 | bytes          little-endian; crc32c of the frame's number (u64) and its bytes
+//! file  = frame ... frame, an empty frame
+//! ```
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,18 +15,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SpillFile, SpillWriter, TempFileFactory};
 use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
 use tempfile::{NamedTempFile, TempDir};
-use tokio_util::io::ReaderStream;
+use tokio::io::AsyncReadExt;
+use windrow_core::failure::{Failed, Failure};
 
 use crate::spill::SpillDir;
 
 /// Read buffer of a file, as DataFusion has it (`disk_manager.rs`).
 const READ_BYTES: usize = 128 * 1024;
+
+/// Most bytes of a frame: enough that its checksum and its write cost nothing, and little for a query that writes many files at a time.
+const FRAME_BYTES: usize = 64 * 1024;
+
+/// Bytes in front of a frame's.
+const HEAD_BYTES: usize = 8;
 
 /// Makes the files of one attempt. The folder is made with the first file and removed with the last.
 #[derive(Debug)]
@@ -96,44 +109,136 @@ impl SpillFile for OperatorFile {
         let held = Arc::clone(&self.0);
         let opened = stream::once(async move {
             let file = tokio::fs::File::open(held.file.path()).await?;
-            // The file stays as long as it is read.
-            Ok::<_, io::Error>(ReaderStream::with_capacity(file, READ_BYTES).map(move |bytes| {
-                let _held = &held;
-                bytes
-            }))
+            Ok::<_, DataFusionError>(Reader { file, held, buffer: BytesMut::new(), frames: 0 }.frames())
         });
-        Ok(futures::TryStreamExt::try_flatten(opened).map(|bytes| bytes.map_err(DataFusionError::IoError)).boxed())
+        Ok(futures::TryStreamExt::try_flatten(opened).boxed())
     }
 
     fn open_writer(&self) -> Result<Box<dyn SpillWriter>> {
         let file = self.0.file.as_file().try_clone()?;
-        Ok(Box::new(Writer { file, held: Arc::clone(&self.0) }))
+        Ok(Box::new(Writer { file, held: Arc::clone(&self.0), frame: Vec::new(), frames: 0 }))
+    }
+}
+
+fn checksum(number: u64, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&number.to_le_bytes()), bytes)
+}
+
+/// Reads one file, frame by frame.
+struct Reader {
+    file: tokio::fs::File,
+    /// The file stays as long as it is read.
+    held: Arc<Held>,
+    buffer: BytesMut,
+    frames: u64,
+}
+
+impl Reader {
+    fn frames(self) -> impl Stream<Item = Result<Bytes>> + Send {
+        stream::try_unfold(self, |mut reader| async move {
+            let frame = reader.next().await?;
+            Ok(frame.map(|frame| (frame, reader)))
+        })
+    }
+
+    /// The bytes of the next frame; `None` after the last.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if let Some((len, crc)) = self.head() {
+                if len > FRAME_BYTES {
+                    return Err(self.damaged("a length is wrong"));
+                }
+                if self.buffer.len() >= HEAD_BYTES + len {
+                    self.buffer.advance(HEAD_BYTES);
+                    let bytes = self.buffer.split_to(len).freeze();
+                    if checksum(self.frames, &bytes) != crc {
+                        return Err(self.damaged("a checksum is wrong"));
+                    }
+                    self.frames += 1;
+                    return Ok(Some(bytes).filter(|bytes| !bytes.is_empty()));
+                }
+            }
+            self.buffer.reserve(READ_BYTES);
+            if self.file.read_buf(&mut self.buffer).await? == 0 {
+                return Err(self.damaged("its end is missing"));
+            }
+        }
+    }
+
+    fn head(&self) -> Option<(usize, u32)> {
+        let [l0, l1, l2, l3, crc @ ..]: [u8; HEAD_BYTES] = self.buffer.get(..HEAD_BYTES)?.try_into().ok()?;
+        Some((u32::from_le_bytes([l0, l1, l2, l3]) as usize, u32::from_le_bytes(crc)))
+    }
+
+    fn damaged(&self, what: &str) -> DataFusionError {
+        let path = self.held.file.path().display();
+        let message =
+            format!("the spill file '{path}' is not what was written: {what} in frame {}; is the disk sound?", self.frames);
+        DataFusionError::External(Box::new(Failed::new(Failure::Corrupt, message)))
     }
 }
 
 struct Writer {
     file: std::fs::File,
     held: Arc<Held>,
+    /// The frame that is being filled, behind room for its head; empty before its first byte.
+    frame: Vec<u8>,
+    frames: u64,
+}
+
+impl Writer {
+    /// Writes the frame that is being filled.
+    fn write_frame(&mut self) -> io::Result<()> {
+        let Some(bytes) = self.frame.get(HEAD_BYTES..) else { return Ok(()) };
+        let crc = checksum(self.frames, bytes).to_le_bytes();
+        // A frame is shorter than 4 GiB.
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+        for (to, from) in self.frame.iter_mut().zip(len.into_iter().chain(crc)) {
+            *to = from;
+        }
+        let all = self.frame.len() as u64;
+        self.held.spill.take(all).map_err(io::Error::other)?;
+        // Counted first: whatever happens, the file's end gives back what was taken.
+        self.held.bytes.fetch_add(all, Ordering::Relaxed);
+        let failed = |source| io::Error::other(self.held.spill.write_failed(self.held.file.path(), all, &source));
+        self.file.write_all(&self.frame).map_err(failed)?;
+        self.frames += 1;
+        self.frame.clear();
+        Ok(())
+    }
+
+    fn begin_frame(&mut self) {
+        if self.frame.is_empty() {
+            self.frame.resize(HEAD_BYTES, 0);
+        }
+    }
 }
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = bytes.len() as u64;
-        self.held.spill.take(len).map_err(io::Error::other)?;
-        // Counted first: whatever happens, the file's end gives back what was taken.
-        self.held.bytes.fetch_add(len, Ordering::Relaxed);
-        let failed = |source| io::Error::other(self.held.spill.write_failed(self.held.file.path(), len, &source));
-        self.file.write_all(bytes).map_err(failed)?;
-        Ok(bytes.len())
+        self.begin_frame();
+        let room = HEAD_BYTES + FRAME_BYTES - self.frame.len();
+        let (now, _later) = bytes.split_at(room.min(bytes.len()));
+        self.frame.extend_from_slice(now);
+        if self.frame.len() == HEAD_BYTES + FRAME_BYTES {
+            self.write_frame()?;
+        }
+        Ok(now.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if self.frame.len() > HEAD_BYTES {
+            self.write_frame()?;
+        }
         self.file.flush()
     }
 }
 
 impl SpillWriter for Writer {
     fn finish(&mut self) -> Result<()> {
+        self.flush()?;
+        self.begin_frame();
+        self.write_frame()?;
         Ok(self.file.flush()?)
     }
 }
@@ -154,8 +259,10 @@ mod tests {
         let entries = || std::fs::read_dir(spill.path()).unwrap().count();
         let before = entries();
         let file = files.create_temp_file("a sort").unwrap();
-        file.open_writer().unwrap().write_all(b"sorted rows").unwrap();
-        assert_eq!((spill.used(), file.size(), entries()), (11, Some(11), before + 1));
+        let mut writer = file.open_writer().unwrap();
+        writer.write_all(b"sorted rows").unwrap();
+        writer.finish().unwrap();
+        assert_eq!((spill.used(), file.size(), entries()), (27, Some(27), before + 1), "and two heads of 8 bytes");
         let stream = file.read_stream().unwrap();
         drop(file);
         drop(files);
@@ -171,10 +278,57 @@ mod tests {
         spill.take(990).unwrap();
         let files = OperatorFiles::new(Arc::clone(&spill));
         let file = files.create_temp_file("a sort").unwrap();
-        let error = file.open_writer().unwrap().write_all(b"sorted rows").unwrap_err();
-        let failed = classify(&DataFusionError::IoError(error));
-        assert_eq!(failed.failure, Failure::Resources { what: Resource::Disk, asked: 11, limit: 1000 });
+        let mut writer = file.open_writer().unwrap();
+        writer.write_all(b"sorted rows").unwrap();
+        let failed = classify(&DataFusionError::IoError(writer.flush().unwrap_err()));
+        assert_eq!(failed.failure, Failure::Resources { what: Resource::Disk, asked: 19, limit: 1000 });
         drop(file);
         assert_eq!(spill.used(), 990);
+    }
+
+    /// A file of `len` bytes, read back.
+    async fn read(file: &Arc<dyn SpillFile>) -> Result<Vec<u8>> {
+        let bytes: Vec<Bytes> = file.read_stream()?.try_collect().await?;
+        Ok(bytes.concat())
+    }
+
+    #[tokio::test]
+    async fn every_flipped_bit_and_every_cut_is_found() {
+        let parent = tempfile::tempdir().unwrap();
+        let spill = SpillDir::create(parent.path(), 1 << 30).unwrap();
+        let file = OperatorFiles::new(spill).create_temp_file("a sort").unwrap();
+        let written: Vec<u8> = (0..300_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut writer = file.open_writer().unwrap();
+        for piece in written.chunks(70_001) {
+            writer.write_all(piece).unwrap();
+        }
+        writer.flush().unwrap();
+        writer.write_all(b"after a flush").unwrap();
+        writer.finish().unwrap();
+        let expected = [written.as_slice(), b"after a flush"].concat();
+        assert_eq!(read(&file).await.unwrap(), expected);
+
+        let path = file.path().unwrap().to_owned();
+        let whole = std::fs::read(&path).unwrap();
+        let mut rng = windrow_core::rand::seeded(4);
+        let is_corrupt = |error: DataFusionError| classify(&error).failure == Failure::Corrupt;
+        // Every byte of the first head, and places drawn from everywhere.
+        let places = (0..16).chain((0..2_500).map(|_| rng.usize(..whole.len())).collect::<Vec<_>>());
+        for place in places {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 1 << rng.u8(..8);
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(is_corrupt(read(&file).await.unwrap_err()), "byte {place}");
+        }
+        for len in [0, 1, 7, 8, 9, whole.len() / 2, whole.len() - 8, whole.len() - 1] {
+            std::fs::write(&path, &whole[..len]).unwrap();
+            assert!(is_corrupt(read(&file).await.unwrap_err()), "cut to {len} bytes");
+        }
+        let (one, other) = (HEAD_BYTES..HEAD_BYTES + FRAME_BYTES, 2 * HEAD_BYTES + FRAME_BYTES..2 * (HEAD_BYTES + FRAME_BYTES));
+        let mut swapped = whole.clone();
+        swapped[one.clone()].copy_from_slice(&whole[other.clone()]);
+        swapped[other].copy_from_slice(&whole[one]);
+        std::fs::write(&path, &swapped).unwrap();
+        assert!(is_corrupt(read(&file).await.unwrap_err()), "swapped frames");
     }
 }

@@ -138,6 +138,27 @@ async fn a_flipped_byte_on_disk_is_a_corrupt_output_and_a_removed_file_a_missing
 }
 
 #[tokio::test]
+async fn ten_thousand_flipped_bits_on_disk_are_found() {
+    let fixture = store(1 << 10, 1 << 30);
+    write(&fixture, 0, 0, 3).await.unwrap();
+    let path = fixture.store.file_of((attempt(0, 0), 0)).expect("written under pressure").path().to_owned();
+    let whole = std::fs::read(&path).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let mut rng = windrow_core::rand::seeded(4);
+    for flip in 0..10_000 {
+        let place = rng.usize(..whole.len());
+        file.write_all_at(&[whole[place] ^ (1 << rng.u8(..8))], place as u64).unwrap();
+        let mut causes = Vec::new();
+        for segment in 0..3 {
+            causes.extend(fixture.store.read(INCARNATION, &key(0, 0, segment)).await.err());
+        }
+        assert_eq!(causes, [LostCause::Corrupt], "flip {flip} of byte {place}");
+        file.write_all_at(&whole[place..place + 1], place as u64).unwrap();
+    }
+    assert_eq!(count(&fixture, 0, 0, 3).await, 4 * 8192);
+}
+
+#[tokio::test]
 async fn a_pool_of_a_half_a_tenth_and_a_hundredth_of_the_output_loses_no_row() {
     let whole = store(1 << 30, 1 << 30);
     write(&whole, 0, 0, 7).await.unwrap();
