@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Executor(ExecutorArguments),
     /// Show a cluster's executors and jobs
     Status(StatusArguments),
+    /// Let an executor leave a cluster once its work is done
+    Drain(DrainArguments),
     /// Generate the tables of the TPC-H benchmark
     Tpch(TpchArguments),
     /// Measure queries
@@ -192,6 +194,22 @@ pub(crate) struct StatusArguments {
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+const DRAIN_EXAMPLES: &str = "Examples:
+  windrow drain executor-1                         `windrow status` shows the names
+  windrow drain executor-1 --connect grpc://10.0.0.5:8815";
+
+/// Arguments of `windrow drain`.
+#[derive(Debug, Args)]
+#[command(help_template = TEMPLATE, before_help = DRAIN_EXAMPLES)]
+pub(crate) struct DrainArguments {
+    /// The executor
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The scheduler
+    #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:8815")]
+    pub(crate) connect: String,
 }
 
 const TPCH_EXAMPLES: &str = "Examples:

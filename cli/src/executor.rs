@@ -1,4 +1,5 @@
-//! `windrow executor`: one executor that joins a scheduler, until that scheduler or somebody here asks for the end.
+//! `windrow executor`: one executor that joins a scheduler, until that scheduler or somebody here asks for the end. SIGTERM asks
+//! politely: it leaves once its work is done.
 
 use std::io::Read;
 
@@ -9,13 +10,19 @@ use windrow_flight::{ExecutorOptions, NetworkExecutorOptions, run_executor};
 
 use crate::args::ExecutorArguments;
 use crate::end::End;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Asked, Interrupt};
 
 /// Runs `windrow executor`.
 pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
     let mut interrupt = Interrupt::listen()?;
     let config = config::load(None).map_err(End::starting)?.executor;
     let orphaned = arguments.supervised.then(orphaned).transpose()?;
+    let (ask, asked) = oneshot::channel();
+    let leave = async move {
+        if asked.await.is_err() {
+            std::future::pending().await
+        }
+    };
     let over = async move {
         let orphaned = async move {
             match orphaned {
@@ -23,12 +30,20 @@ pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
                 None => std::future::pending().await,
             }
         };
+        let interrupted = async move {
+            if interrupt.asked().await == Asked::Leave {
+                tracing::warn!("leaving once the running work is done; another signal ends it at once");
+                // It is over already if nobody hears this.
+                let _unheard = ask.send(());
+                interrupt.asked().await;
+            }
+        };
         tokio::select! {
-            _ = interrupt.asked() => {}
+            () = interrupted => {}
             () = orphaned => {}
         }
     };
-    run_executor(options(arguments, &config), over).await.map_err(End::connecting)
+    run_executor(options(arguments, &config), leave, over).await.map_err(End::connecting)
 }
 
 /// The settings, with what the command line says in their place.

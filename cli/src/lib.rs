@@ -9,6 +9,7 @@ mod args;
 mod bench;
 mod cpu;
 mod demo;
+mod drain;
 mod end;
 mod executor;
 mod interrupt;
@@ -59,6 +60,7 @@ async fn perform(arguments: Arguments) -> Result<(), End> {
         Some(Command::Scheduler(arguments)) => scheduler::run(arguments).await,
         Some(Command::Executor(arguments)) => executor::run(arguments).await,
         Some(Command::Status(arguments)) => status::run(arguments).await,
+        Some(Command::Drain(arguments)) => drain::run(arguments).await,
         Some(Command::Tpch(arguments)) => tpch::command::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments).await,
         Some(Command::Demo(arguments)) => demo::run(arguments).await,

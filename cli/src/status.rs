@@ -41,6 +41,9 @@ pub(crate) fn text(status: &ClusterStatus) -> String {
     if !status.executors.is_empty() {
         let header = ["executor", "state", "pid", "slots", "memory", "shuffle", "disk", "address"];
         text.push_str(&columns(&header, status.executors.iter().map(executor_row)));
+        for executor in status.executors.iter().filter(|executor| !executor.deaths.is_empty()) {
+            text.push_str(&format!("{} died: {}\n", executor.name, executor.deaths.join("; ")));
+        }
     }
     if !status.jobs.is_empty() {
         text.push('\n');
@@ -54,7 +57,9 @@ fn executor_row(executor: &ExecutorStatus) -> Vec<String> {
     let state = match executor.state {
         ExecutorState::Alive => "alive",
         ExecutorState::Suspect => "suspect",
+        ExecutorState::Leaving => "leaving",
         ExecutorState::Dead => "dead",
+        ExecutorState::Left => "left",
     };
     vec![
         executor.name.clone(),
@@ -133,6 +138,7 @@ mod tests {
             store_bytes: 0,
             disk_bytes: 0,
             address: "127.0.0.1:40001".to_owned(),
+            deaths: if state == ExecutorState::Dead { vec!["ended by signal 6".to_owned()] } else { Vec::new() },
             state,
         };
         let job = |id, state, sql: &str, error: Option<&str>| JobStatus {

@@ -13,7 +13,7 @@ use windrow_flight::{
     ClusterStatus, Coordinator, CoordinatorOptions, CoordinatorSession, ExecutorOptions, ServeOptions, Server, serve,
 };
 
-use crate::supervisor::Supervisor;
+use crate::supervisor::{OnDeath, Supervisor};
 
 /// The options of one of `together` executors that share this machine: what is 0 in `config` is the machine's, divided by them.
 pub(crate) fn shared_out(config: &ExecutorConfig, name: String, together: u32) -> ExecutorOptions {
@@ -85,6 +85,20 @@ impl Engine {
 
     pub(crate) fn status(&self) -> ClusterStatus {
         self.coordinator.status()
+    }
+
+    pub(crate) async fn drain(&self, executor: &str) -> Result<()> {
+        self.coordinator.drain(executor).await
+    }
+
+    /// Hears of the deaths of supervised processes, for status and errors.
+    pub(crate) fn hears_of_deaths(&self) -> OnDeath {
+        let coordinator = Arc::downgrade(&self.coordinator);
+        Arc::new(move |name, cause| {
+            if let Some(coordinator) = coordinator.upgrade() {
+                coordinator.note_death(name, cause);
+            }
+        })
     }
 
     /// Ends everything and waits for it. Harmless when done before.

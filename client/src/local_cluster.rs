@@ -118,7 +118,7 @@ impl LocalClusterBuilder {
                 None => cluster.engine.add_executor(options)?,
                 Some(program) => {
                     let process = process(program.clone(), cluster.address, options);
-                    let supervisor = Arc::new(Supervisor::start(process, Arc::clone(&clock))?);
+                    let supervisor = Arc::new(Supervisor::start(process, Arc::clone(&clock), cluster.engine.hears_of_deaths())?);
                     cluster.engine.add_supervisor(Arc::clone(&supervisor));
                     cluster.supervisors.push(supervisor);
                 }

@@ -114,6 +114,10 @@ impl RemoteSession {
         actions::names_from(&self.peer.answer(actions::NAMES, bytes::Bytes::new()).await?)
     }
 
+    pub(crate) async fn drain(&self, executor: &str) -> Result<()> {
+        self.peer.ask::<bool>(actions::DRAIN, bytes::Bytes::copy_from_slice(executor.as_bytes())).await.map(drop)
+    }
+
     pub(crate) async fn status(&self) -> Result<ClusterStatus> {
         self.peer.ask(actions::STATUS, bytes::Bytes::new()).await
     }

@@ -2,15 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use windrow_core::{Error, ErrorKind, Result};
-use windrow_flight::{ClusterStatus, CoordinatorSession};
+use windrow_executor::timer;
+use windrow_flight::{ClusterStatus, CoordinatorSession, ExecutorState};
 use windrow_planner::Names;
 
 use crate::engine::Engine;
 use crate::files::{self, Look, quote};
 use crate::query::Query;
 use crate::remote::RemoteSession;
+
+/// Between two looks at who is there.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// One client's settings and catalog. Cheap to clone; clones share both, and queries of one session may run side by side.
 #[derive(Debug, Clone)]
@@ -67,6 +72,36 @@ impl Session {
             At::Here { engine, .. } => Ok(engine.status()),
             At::Elsewhere(session) => session.status().await,
         }
+    }
+
+    /// Asks an executor to leave: it gets no new work, finishes what it runs, and goes when nobody needs what it holds, at the latest
+    /// after half a minute; no query notices. Returns once it is asked; [`Session::status`] shows when it has left.
+    ///
+    /// # Errors
+    /// `NotFound` if no executor has this name, `Unavailable` if it is gone, `Unsupported` if it lives in the scheduler's process.
+    pub async fn drain(&self, executor: &str) -> Result<()> {
+        match &self.at {
+            At::Here { engine, .. } => engine.drain(executor).await,
+            At::Elsewhere(session) => session.drain(executor).await,
+        }
+    }
+
+    /// Waits until an executor is gone, for at most `limit`; false if it is still there.
+    ///
+    /// # Errors
+    /// As [`Session::status`].
+    pub async fn wait_until_gone(&self, executor: &str, limit: Duration) -> Result<bool> {
+        let gone = async {
+            loop {
+                let status = self.status().await?;
+                let there = status.executors.iter().find(|known| known.name == executor);
+                if there.is_none_or(|known| matches!(known.state, ExecutorState::Dead | ExecutorState::Left)) {
+                    return Ok(true);
+                }
+                timer::sleep(LOOK_EVERY).await;
+            }
+        };
+        timer::deadline(limit, gone).await.unwrap_or(Ok(false))
     }
 
     /// Makes the file or folder at `path` a table of this session; a table of that name is replaced. A relative path begins at

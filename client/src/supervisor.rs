@@ -43,6 +43,9 @@ pub(crate) struct ExecutorProcess {
     pub(crate) spill_dir: PathBuf,
 }
 
+/// Hears how a process ended: the executor's name and the cause.
+pub(crate) type OnDeath = Arc<dyn Fn(&str, &str) + Send + Sync>;
+
 /// What is known of a supervised process.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
@@ -78,12 +81,12 @@ impl Supervisor {
     ///
     /// # Errors
     /// `NotFound` or `Denied` if the program cannot be started, `Unavailable` if the spill directory cannot be made.
-    pub(crate) fn start(process: ExecutorProcess, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) fn start(process: ExecutorProcess, clock: Arc<dyn Clock>, on_death: OnDeath) -> Result<Self> {
         let child = process.spawn()?;
         let (publish, seen) = watch::channel(Seen { pid: child.id(), ..Seen::default() });
         let (orders, received) = mpsc::channel(4);
         let name = process.name.clone();
-        let run = Run { process, clock, publish, orders: received, restarts: Restarts::default() };
+        let run = Run { process, clock, publish, orders: received, restarts: Restarts::default(), on_death };
         let routine = Routine::spawn(&name, "supervisor", run.supervise(child));
         Ok(Self { name, seen, orders, _routine: routine })
     }
@@ -174,6 +177,7 @@ struct Run {
     publish: watch::Sender<Seen>,
     orders: mpsc::Receiver<Order>,
     restarts: Restarts,
+    on_death: OnDeath,
 }
 
 impl Run {
@@ -263,6 +267,7 @@ impl Run {
     }
 
     fn note_death(&self, cause: String) {
+        (self.on_death)(&self.process.name, &cause);
         self.publish.send_modify(|seen| {
             if seen.deaths.len() == DEATHS_KEPT {
                 seen.deaths.remove(0);

@@ -64,8 +64,6 @@ pub enum Command {
         /// The incarnation that is over.
         incarnation: Incarnation,
     },
-    /// Finish what runs, take nothing new, then leave.
-    Drain,
     /// Leave now.
     Shutdown,
 }
@@ -129,8 +127,8 @@ pub enum Report {
         /// What it measured.
         metrics: Box<TaskMetrics>,
     },
-    /// A draining executor has nothing left to do.
-    Drained {
+    /// Somebody asked the executor to leave: it wants no new work, and [`Command::Shutdown`] once nothing is left for it.
+    Leaving {
         /// The sender's incarnation.
         incarnation: Incarnation,
     },

@@ -110,7 +110,8 @@ pub(crate) struct State {
     heartbeats: u64,
     templates: BTreeMap<JobStage, Arc<Template>>,
     running: BTreeMap<AttemptId, Running>,
-    draining: bool,
+    /// It is shutting down and takes nothing new.
+    is_closing: bool,
 }
 
 /// A stage's plan as it was sent.
@@ -234,13 +235,15 @@ impl Executor {
             Command::ReleaseStage { stage } => self.release_stage(stage),
             Command::ReleaseJob { job } => self.release_job(job),
             Command::Fence { incarnation } => self.fence(incarnation),
-            Command::Drain => self.drain(),
-            Command::Shutdown => {
-                self.state.lock().cancel(CancelReason::Stale, |_| true);
-            }
+            Command::Shutdown => self.abandon(),
             // Of interest to the control link only.
             Command::Refused { .. } | Command::HeartbeatSeen { .. } => {}
         }
+    }
+
+    /// Ends what runs: nobody waits for it any more. What is committed stays.
+    pub fn abandon(&self) {
+        self.state.lock().cancel(CancelReason::Stale, |_| true);
     }
 
     /// The next heartbeat.
@@ -272,7 +275,7 @@ impl Executor {
             let ended = self.ended.notified();
             {
                 let mut state = self.state.lock();
-                state.draining = true;
+                state.is_closing = true;
                 state.cancel(CancelReason::Stale, |_| true);
                 if state.running.is_empty() {
                     break;
@@ -299,7 +302,7 @@ impl Executor {
             state.cancel(CancelReason::Stale, |_| true);
             state.templates.clear();
             (state.epoch, state.executor, state.incarnation, state.heartbeats) = (epoch, executor, incarnation, 0);
-            state.draining = false;
+            state.is_closing = false;
         }
         self.services.forget_broadcasts(None);
         self.services.store().begin(incarnation);
@@ -338,17 +341,6 @@ impl Executor {
         }
         self.services.forget_broadcasts(Some(job));
         self.services.store().release_job(job);
-    }
-
-    fn drain(&self) {
-        let drained = {
-            let mut state = self.state.lock();
-            state.draining = true;
-            state.running.is_empty().then_some(state.incarnation)
-        };
-        if let Some(incarnation) = drained {
-            self.report(Report::Drained { incarnation });
-        }
     }
 
     fn launch(&self, spec: TaskSpec) {
@@ -410,7 +402,7 @@ impl State {
     }
 
     fn template(&self, id: &AttemptId) -> Result<Arc<Template>, Failed> {
-        if self.draining {
+        if self.is_closing {
             return Err(Failed::cancelled(CancelReason::Stale));
         }
         let stage = JobStage { job: id.job, stage: id.stage };
@@ -470,13 +462,6 @@ async fn supervise(attempt: Attempt, cancel: CancellationToken, state: Arc<Mutex
     };
     // Whoever listened is gone if this fails; then nobody waits for the report either.
     let _ = services.reports().send(ended(incarnation, id, outcome, metrics)).await;
-    let drained = {
-        let state = state.lock();
-        (state.draining && state.running.is_empty()).then_some(state.incarnation)
-    };
-    if let Some(incarnation) = drained {
-        let _ = services.reports().send(Report::Drained { incarnation }).await;
-    }
 }
 
 fn ended(incarnation: Incarnation, attempt: AttemptId, outcome: Outcome, metrics: TaskMetrics) -> Report {

@@ -2,15 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use futures::stream::BoxStream;
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use windrow_core::failure::Failed;
 use windrow_core::transport::{FetchRequest, ShuffleTransport};
 use windrow_core::{Error, ErrorKind, Result};
-use windrow_executor::{Executor, ExecutorOptions, ShuffleStore};
+use windrow_executor::{Executor, ExecutorOptions, ShuffleStore, timer};
 
 use crate::control::client::ControlClient;
 use crate::serve::listen;
@@ -20,6 +21,9 @@ use crate::transport::in_process::fetch_from;
 
 /// Reports on their way to the control stream.
 const REPORTS_MAX: usize = 1024;
+
+/// How long an executor that wants to leave waits for its coordinator's word, which comes after 30 s at the latest.
+const LEAVE_WITHIN: Duration = Duration::from_secs(35);
 
 /// What an executor process is started with.
 #[derive(Debug, Clone)]
@@ -36,11 +40,16 @@ pub struct NetworkExecutorOptions {
     pub executor: ExecutorOptions,
 }
 
-/// Runs an executor until the coordinator tells it to leave or refuses it, or `shutdown` resolves.
+/// Runs an executor until the coordinator tells it to leave or refuses it, or `shutdown` resolves. When `leave` resolves it asks the
+/// coordinator to let it go once its work is done, and goes without an answer after [`LEAVE_WITHIN`].
 ///
 /// # Errors
 /// `InvalidConfig` for an address that is not allowed or cannot be bound, or if the coordinator refuses the registration.
-pub async fn run_executor(options: NetworkExecutorOptions, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
+pub async fn run_executor(
+    options: NetworkExecutorOptions,
+    leave: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
     let listener = listen(options.bind, options.insecure).await?;
     let bound = listener
         .local_addr()
@@ -55,10 +64,17 @@ pub async fn run_executor(options: NetworkExecutorOptions, shutdown: impl Future
     let server = shuffle::serve(listener, &name, Arc::clone(executor.store()))?;
     tracing::info!(name, address, scheduler = options.scheduler, "executor started");
 
-    let control = ControlClient::new(Arc::clone(&executor), &options.scheduler, executor.registration(address), queue)?;
+    let (ask, asked) = watch::channel(false);
+    let control = ControlClient::new(Arc::clone(&executor), &options.scheduler, executor.registration(address), queue, asked)?;
+    let leaving = async {
+        leave.await;
+        ask.send_replace(true);
+        timer::sleep(LEAVE_WITHIN).await;
+    };
     let ended = tokio::select! {
         ended = control.run() => ended,
         () = shutdown => Ok(()),
+        () = leaving => Ok(()),
     };
     server.shutdown().await;
     executor.shutdown().await;

@@ -21,8 +21,12 @@ pub enum ExecutorState {
     Alive,
     /// Silent for a while; gets no new slices.
     Suspect,
-    /// Gone.
+    /// Was asked to leave: finishes what it runs, and gets no new slices.
+    Leaving,
+    /// Gone, unasked.
     Dead,
+    /// Gone, as it was asked to.
+    Left,
 }
 
 /// One executor.
@@ -52,6 +56,8 @@ pub struct ExecutorStatus {
     pub address: String,
     /// Whether it is heard from.
     pub state: ExecutorState,
+    /// How processes under its name ended, the last ones, oldest first; known of supervised processes only.
+    pub deaths: Vec<String>,
 }
 
 /// Where a job is in its life.
@@ -105,6 +111,8 @@ pub struct JobProgress {
     pub lost: u64,
     /// Partitions that were computed again because their output was lost and still needed.
     pub reruns: u64,
+    /// Copies of attempts that took far longer than others; what they compute twice is in no other count.
+    pub copies: u64,
 }
 
 /// One job.

@@ -45,7 +45,7 @@ fn process(program: PathBuf, spill_dir: &Path) -> ExecutorProcess {
 }
 
 fn start(program: PathBuf, spill_dir: &Path) -> windrow_core::Result<Supervisor> {
-    Supervisor::start(process(program, spill_dir), SystemClock::shared())
+    Supervisor::start(process(program, spill_dir), SystemClock::shared(), std::sync::Arc::new(|_, _| {}))
 }
 
 async fn wait_for(supervisor: &Supervisor, condition: impl FnMut(&Seen) -> bool) -> Seen {

@@ -302,14 +302,3 @@ async fn a_fenced_executor_drops_its_work_and_its_outputs() {
     let read = cluster.executors[0].store().read(INCARNATION, &key).await;
     assert_eq!(read, Err(windrow_core::failure::LostCause::Fenced));
 }
-
-#[tokio::test]
-async fn a_draining_executor_reports_when_it_is_empty() {
-    let mut cluster = Cluster::with_transport(1, 2, 1 << 30, Arc::new(Stuck::default()));
-    let id = launch_reader(&cluster);
-    cluster.executors[0].handle(Command::Drain);
-    cluster.executors[0].handle(Command::Cancel { attempt: id, why: CancelReason::Client });
-    // A drain that did not wait would be reported first.
-    assert!(matches!(cluster.report().await, Report::AttemptEnded { .. }));
-    assert_eq!(cluster.report().await, Report::Drained { incarnation: INCARNATION });
-}

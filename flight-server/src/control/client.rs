@@ -1,15 +1,17 @@
 //! The executor's end of the control stream: registers, sends reports and heartbeats, hands commands to the executor, and comes
 //! back with a new registration whenever the stream ends. Next: `executor_process.rs`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
-use windrow_core::clock::{Clock, SystemClock};
+use windrow_core::clock::{Clock, Millis, SystemClock};
 use windrow_core::ids::Incarnation;
 use windrow_core::message::{Command, Registration, Report};
 use windrow_core::{Error, ErrorKind, Result};
@@ -33,6 +35,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// other, wait longer and longer.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// How long an executor works on after the last heartbeat that the coordinator acknowledged, counted from its sending. Less than the
+/// coordinator waits before it gives the executor's work to others.
+const LEASE: Duration = Duration::from_secs(8);
+
+/// Between two looks at the lease.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long the coordinator may take to accept a connection, and then to answer the registration.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -52,6 +61,13 @@ pub(crate) struct ControlClient {
     registration: Registration,
     endpoint: Endpoint,
     reports: mpsc::Receiver<Report>,
+    /// True once somebody asked the executor to leave.
+    leaving: watch::Receiver<bool>,
+    clock: SystemClock,
+    /// Heartbeats that are not acknowledged, and when they were sent.
+    sent: Arc<Mutex<VecDeque<(u64, Millis)>>>,
+    /// When the last heartbeat that was acknowledged was sent.
+    leased_at: Millis,
 }
 
 impl ControlClient {
@@ -61,6 +77,7 @@ impl ControlClient {
         scheduler: &str,
         registration: Registration,
         reports: mpsc::Receiver<Report>,
+        leaving: watch::Receiver<bool>,
     ) -> Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{scheduler}")).map_err(|source| {
             Error::new(ErrorKind::InvalidConfig, format!("'{scheduler}' is not a scheduler's address; write it as host:port"))
@@ -72,7 +89,8 @@ impl ControlClient {
             .http2_keep_alive_interval(Duration::from_secs(2))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
-        Ok(Self { executor, registration, endpoint, reports })
+        let (clock, leased_at) = (SystemClock::new(), Millis(0));
+        Ok(Self { executor, registration, endpoint, reports, leaving, clock, sent: Arc::default(), leased_at })
     }
 
     /// Stays connected until the coordinator tells the executor to leave.
@@ -80,12 +98,12 @@ impl ControlClient {
     /// # Errors
     /// `InvalidConfig` with the coordinator's sentence if it refuses the registration.
     pub(crate) async fn run(mut self) -> Result<()> {
-        let clock = SystemClock::new();
         let mut backoff = BACKOFF;
         loop {
-            let begin = clock.now();
+            let begin = self.clock.now();
             let ended = self.connect_once().await?;
-            if clock.now() >= begin.after(STABLE) {
+            self.end_lease();
+            if self.clock.now() >= begin.after(STABLE) {
                 backoff = BACKOFF;
             }
             match ended {
@@ -98,6 +116,15 @@ impl ControlClient {
             timer::sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// Ends what runs if nobody waits for it any more. What is committed can be read until the next registration.
+    fn end_lease(&self) -> bool {
+        let is_over = self.clock.now() >= self.leased_at.after(LEASE);
+        if is_over {
+            self.executor.abandon();
+        }
+        is_over
     }
 
     /// One connection, from its registration to its end.
@@ -124,8 +151,22 @@ impl ControlClient {
             Err(status) => return Ok(Ended::Lost(status)),
         };
         tracing::info!(name = %self.registration.name, %incarnation, "registered with the coordinator");
-        let _heartbeat = Routine::spawn(&self.registration.name, "heartbeat", beat(Arc::clone(&self.executor), outgoing.clone()));
+        self.leased_at = self.clock.now();
+        self.sent.lock().clear();
+        let beat = beat(Arc::clone(&self.executor), outgoing.clone(), self.clock.clone(), Arc::clone(&self.sent));
+        let _heartbeat = Routine::spawn(&self.registration.name, "heartbeat", beat);
         self.pump(incarnation, &mut commands, &outgoing).await
+    }
+
+    /// The coordinator has heard a heartbeat.
+    fn acknowledged(&mut self, seq: u64) {
+        let mut sent = self.sent.lock();
+        while let Some(&(number, at)) = sent.front()
+            && number <= seq
+        {
+            self.leased_at = at;
+            sent.pop_front();
+        }
     }
 
     /// Carries commands and reports until the connection is over.
@@ -135,11 +176,13 @@ impl ControlClient {
         commands: &mut Streaming<Command>,
         outgoing: &mpsc::Sender<Report>,
     ) -> Result<Ended> {
+        let mut is_leaving = false;
         loop {
             tokio::select! {
                 command = commands.message() => match command {
                     Ok(Some(Command::Refused { message })) => return Err(Error::new(ErrorKind::InvalidConfig, message)),
                     Ok(Some(Command::Shutdown)) => return Ok(Ended::Shutdown),
+                    Ok(Some(Command::HeartbeatSeen { seq })) => self.acknowledged(seq),
                     Ok(Some(command)) => {
                         let is_own_end = matches!(command, Command::Fence { incarnation } if incarnation == own);
                         self.executor.handle(command);
@@ -158,15 +201,40 @@ impl ControlClient {
                     }
                     None => return Ok(Ended::Shutdown),
                 },
+                is_asked = is_asked(&mut self.leaving), if !is_leaving => {
+                    is_leaving = true;
+                    if is_asked && outgoing.send(Report::Leaving { incarnation: own }).await.is_err() {
+                        return Ok(Ended::Lost(Status::unavailable("the stream of reports is closed")));
+                    }
+                }
+                () = timer::sleep(LOOK) => {
+                    if self.end_lease() {
+                        return Ok(Ended::Lost(Status::deadline_exceeded("no heartbeat was acknowledged in time")));
+                    }
+                }
             }
         }
     }
 }
 
+/// Whether somebody has asked the executor to leave; false if nobody can any more.
+async fn is_asked(leaving: &mut watch::Receiver<bool>) -> bool {
+    leaving.wait_for(|leaving| *leaving).await.is_ok()
+}
+
 /// A heartbeat each second, for as long as the connection stands.
-async fn beat(executor: Arc<Executor>, outgoing: mpsc::Sender<Report>) {
+async fn beat(
+    executor: Arc<Executor>,
+    outgoing: mpsc::Sender<Report>,
+    clock: SystemClock,
+    sent: Arc<Mutex<VecDeque<(u64, Millis)>>>,
+) {
     loop {
-        if outgoing.send(executor.heartbeat()).await.is_err() {
+        let heartbeat = executor.heartbeat();
+        if let Report::Heartbeat { seq, .. } = &heartbeat {
+            sent.lock().push_back((*seq, clock.now()));
+        }
+        if outgoing.send(heartbeat).await.is_err() {
             return;
         }
         timer::sleep(HEARTBEAT).await;

@@ -1,7 +1,7 @@
 //! The executors as the coordinator knows them: who has which name, number and incarnation, how they are reached, and which
 //! templates they have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -10,6 +10,9 @@ use windrow_core::message::{Command, Registration, Report, build};
 use windrow_core::task::JobStage;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::Executor;
+
+/// Deaths of a name that are kept.
+const DEATHS_MAX: usize = 5;
 
 /// One incarnation of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +69,8 @@ pub(crate) struct Fleet {
     names: BTreeMap<String, ExecutorId>,
     entries: BTreeMap<ExecutorId, Entry>,
     incarnations: u64,
+    /// How processes ended, by the name of their executor, as their supervisors say.
+    deaths: BTreeMap<String, VecDeque<String>>,
 }
 
 impl Fleet {
@@ -161,6 +166,45 @@ impl Fleet {
 
     pub(crate) fn get(&self, executor: ExecutorId) -> Option<&Entry> {
         self.entries.get(&executor)
+    }
+
+    /// The executor that is to leave.
+    ///
+    /// # Errors
+    /// `NotFound` if nobody has this name, `Unavailable` if it is gone, `Unsupported` if it lives in this process.
+    pub(crate) fn to_drain(&self, name: &str) -> Result<ExecutorId> {
+        let Some(executor) = self.names.get(name) else {
+            let names: Vec<_> = self.names.keys().map(String::as_str).collect();
+            let message = format!("no executor is named '{name}'; there are: {}", names.join(", "));
+            let near = windrow_core::error::nearest(name, names.iter().copied());
+            return Err(Error::new(ErrorKind::NotFound, message).with_suggestion(near));
+        };
+        match self.entries.get(executor).and_then(|entry| entry.link.as_ref()) {
+            Some(Link::Network(_)) => Ok(*executor),
+            Some(Link::Local(_)) => {
+                Err(Error::unsupported(format!("executor '{name}' lives in the scheduler's process and cannot leave alone")))
+            }
+            None => Err(Error::new(ErrorKind::Unavailable, format!("executor '{name}' is not connected"))),
+        }
+    }
+
+    /// Keeps how a process ended.
+    pub(crate) fn note_death(&mut self, name: String, cause: String) {
+        let deaths = self.deaths.entry(name).or_default();
+        if deaths.len() == DEATHS_MAX {
+            deaths.pop_front();
+        }
+        deaths.push_back(cause);
+    }
+
+    /// How processes under a name ended, oldest first.
+    pub(crate) fn deaths_of(&self, name: &str) -> Vec<String> {
+        self.deaths.get(name).into_iter().flatten().cloned().collect()
+    }
+
+    /// The last death of each name that had one, for people.
+    pub(crate) fn last_deaths(&self) -> Vec<String> {
+        self.deaths.iter().filter_map(|(name, deaths)| Some(format!("{name}: {}", deaths.back()?))).collect()
     }
 
     /// The executors that are connected.

@@ -2,6 +2,7 @@
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
+use windrow_core::Result;
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::{AttemptId, ExecutorId, Incarnation, JobId};
 use windrow_core::message::Report;
@@ -20,6 +21,8 @@ pub(crate) enum Input {
     Delivered { job: JobId, partition: u32, attempt: Option<AttemptId> },
     /// A result partition could not be read.
     Lost { executor: ExecutorId, incarnation: Incarnation, attempt: AttemptId, partitions: Vec<u32> },
+    /// An executor shall leave when its work is done; answered once it is asked to.
+    Drain { name: String, reply: oneshot::Sender<Result<()>> },
     /// Everything shall end.
     Shutdown { reply: oneshot::Sender<()> },
 }

@@ -155,6 +155,22 @@ impl Coordinator {
         self.shared.departures.push(Departure::Cancelled(job, CancelReason::Client));
     }
 
+    /// Asks an executor to leave: it gets no new slices, finishes what it runs, and goes when nobody needs what it holds, at the latest
+    /// after half a minute. What is still needed then is computed again elsewhere. Returns once it is asked.
+    ///
+    /// # Errors
+    /// `NotFound` if nobody has this name, `Unavailable` if it is gone, `Unsupported` if it lives in this process.
+    pub async fn drain(&self, name: &str) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.tell(Input::Drain { name: name.to_owned(), reply }).await?;
+        answer.await.unwrap_or_else(|_ended| Err(gone()))
+    }
+
+    /// Keeps how a supervised executor's process ended, for status and errors.
+    pub fn note_death(&self, name: &str, cause: &str) {
+        self.shared.state.lock().fleet.note_death(name.to_owned(), cause.to_owned());
+    }
+
     /// Submits a hand-made graph, for benches and tests: no planning, `schema` is what its result stage writes. An invalid graph
     /// and a full queue of jobs are errors of the statement's rows.
     ///

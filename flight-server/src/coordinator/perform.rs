@@ -1,6 +1,6 @@
 //! Actions become commands to executors and news for clients. Nothing here decides. Next: `control/mod.rs`.
 
-use windrow_core::failure::{CancelReason, Failed};
+use windrow_core::failure::{CancelReason, Failed, Failure};
 use windrow_core::ids::JobId;
 use windrow_core::message::Command;
 use windrow_core::task::{JobStage, TaskSpec};
@@ -71,7 +71,12 @@ impl State {
             JobState::Succeeded(_) => self.jobs.succeeded(job, true),
             JobState::Failed(failed) => {
                 tracing::info!(%job, error = %failed, "job failed");
-                self.jobs.failed(job, &failed.to_error());
+                let mut error = failed.to_error();
+                let deaths = self.fleet.last_deaths();
+                if matches!(failed.failure, Failure::Poison | Failure::ExecutorLost { .. }) && !deaths.is_empty() {
+                    error.message = format!("{} ({})", error.message, deaths.join("; "));
+                }
+                self.jobs.failed(job, &error);
             }
             JobState::Cancelled(why) => self.jobs.failed(job, &cancelled(*why)),
         }

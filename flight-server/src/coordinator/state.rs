@@ -98,6 +98,12 @@ impl State {
             Input::Lost { executor, incarnation, attempt, partitions } => {
                 self.step(Event::OutputLost { executor, incarnation, attempt, partitions });
             }
+            Input::Drain { name, reply } => {
+                let found = self.fleet.to_drain(&name);
+                let answer = found.map(|executor| self.step(Event::DrainAsked { executor }));
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(answer);
+            }
             Input::Shutdown { reply } => {
                 self.shut_down();
                 // Whoever asked may have stopped waiting.
@@ -193,8 +199,11 @@ impl State {
                 self.step(Event::AttemptEnded { executor, incarnation, attempt, outcome });
                 self.jobs.attempt_ended(attempt, member, metrics);
             }
-            Report::Drained { incarnation } => {
-                tracing::info!(%executor, %incarnation, "executor has nothing left to run");
+            Report::Leaving { incarnation } => {
+                tracing::info!(%executor, %incarnation, "executor wants to leave");
+                if self.fleet.current(executor) == Some(Member { executor, incarnation }) {
+                    self.step(Event::DrainAsked { executor });
+                }
             }
         }
     }
@@ -292,6 +301,7 @@ impl State {
             retries: progress.attempts_failed,
             lost: progress.partitions_lost(),
             reruns: progress.partitions_rerun(),
+            copies: progress.copies,
             ..JobProgress::default()
         }
     }
@@ -313,10 +323,13 @@ impl State {
                 disk_bytes: entry.vitals.disk_bytes,
                 address: entry.registration.address.clone(),
                 state: match known.state {
-                    windrow_scheduler::ExecutorState::Live | windrow_scheduler::ExecutorState::Draining => ExecutorState::Alive,
+                    windrow_scheduler::ExecutorState::Live => ExecutorState::Alive,
                     windrow_scheduler::ExecutorState::Suspect => ExecutorState::Suspect,
-                    windrow_scheduler::ExecutorState::Dead | windrow_scheduler::ExecutorState::Left => ExecutorState::Dead,
+                    windrow_scheduler::ExecutorState::Draining => ExecutorState::Leaving,
+                    windrow_scheduler::ExecutorState::Dead => ExecutorState::Dead,
+                    windrow_scheduler::ExecutorState::Left => ExecutorState::Left,
                 },
+                deaths: self.fleet.deaths_of(&entry.registration.name),
             })
         });
         ClusterStatus {
@@ -330,6 +343,7 @@ impl State {
         let counters = self.scheduler.counters();
         let named = [
             ("launches", counters.launches),
+            ("copies", counters.copies),
             ("attempts_failed", counters.attempts_failed),
             ("attempts_cancelled", counters.attempts_cancelled),
             ("partitions_committed", counters.partitions_committed),

@@ -33,6 +33,9 @@ pub const NAMES: &str = "windrow.names";
 /// The state of the cluster. Result: [`ClusterStatus`](crate::ClusterStatus).
 pub const STATUS: &str = "windrow.status";
 
+/// Asks an executor to leave. Body: its name as text. Result: `bool`, true.
+pub const DRAIN: &str = "windrow.drain";
+
 /// Ends a job. Body: the handle of a statement's ticket. Result: `bool`, whether it was there.
 pub const CANCEL: &str = "windrow.cancel";
 
@@ -70,6 +73,7 @@ pub(super) fn types() -> Vec<ActionType> {
         (CLOSE_SESSION, "closes the session of the request"),
         (NAMES, "names of tables, columns, functions and settings"),
         (STATUS, "executors, jobs and counters"),
+        (DRAIN, "asks an executor to leave when its work is done"),
         (CANCEL, "ends the job of a statement"),
         (PROGRESS, "how far the job of a statement is, until it is over"),
     ];
@@ -97,6 +101,11 @@ impl SqlService {
                 one(&(tables, functions, settings))
             }
             STATUS => one(&self.coordinator.status()),
+            DRAIN => {
+                let name = std::str::from_utf8(body).map_err(|_| Status::invalid_argument("the name is not UTF-8"))?;
+                self.coordinator.drain(name).await.map_err(fail)?;
+                one(&true)
+            }
             CANCEL => one(&self.handles.cancel(handles::parse(body).map_err(fail)?)),
             PROGRESS => {
                 let progress = self.handles.progress(handles::parse(body).map_err(fail)?).map_err(fail)?;

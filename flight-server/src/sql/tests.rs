@@ -59,7 +59,7 @@ impl Cluster {
             executor: options(name),
         };
         self.executors.push(Routine::spawn(name, "executor", async move {
-            run_executor(options, std::future::pending()).await.unwrap();
+            run_executor(options, std::future::pending(), std::future::pending()).await.unwrap();
         }));
     }
 
@@ -317,8 +317,8 @@ async fn control(cluster: &Cluster, first: Report) -> Result<Option<Command>, to
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_on_the_control_stream_are_told_why() {
     let cluster = Cluster::start(1, 2).await;
-    let drained = Report::Drained { incarnation: windrow_core::ids::Incarnation(1) };
-    assert!(matches!(control(&cluster, drained).await, Ok(None)), "no registration, no answer");
+    let leaving = Report::Leaving { incarnation: windrow_core::ids::Incarnation(1) };
+    assert!(matches!(control(&cluster, leaving).await, Ok(None)), "no registration, no answer");
     let registration = windrow_core::message::Registration {
         name: "other".to_owned(),
         slots: 1,
