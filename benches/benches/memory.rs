@@ -14,18 +14,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use serde_json::json;
 use windrow::{LocalCluster, Session};
+use windrow_benches::queries::{Failure, Named, TPCH_TABLES, held, lines, program_of_this_build, rounded, status, tpch};
 use windrow_core::clock::Stopwatch;
 use windrow_core::config::parse_size;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const QUERIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/queries/tpch");
-const TPCH_TABLES: [&str; 8] = ["lineitem", "orders", "customer", "part", "partsupp", "supplier", "nation", "region"];
 const OWN_TABLES: [&str; 3] = ["big", "other", "few"];
 
 /// About what a row of the tables made here takes in memory.
@@ -46,11 +44,6 @@ const OWN_QUERIES: [(&str, &str); 6] = [
     ),
     ("join, one hot key", "SELECT count(*), sum(a.v), max(a.t), max(b.t) FROM big a JOIN few b ON a.hot = b.k"),
 ];
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// A query and what it is called.
-type Named = (String, String);
 
 fn main() -> Result<(), Failure> {
     windrow_benches::keep_pages();
@@ -85,20 +78,6 @@ async fn run() -> Result<(), Failure> {
     let result = measure(&cluster, &reference, &data, tables, &queries, limit, repeats).await;
     cluster.shutdown().await;
     result
-}
-
-fn program_of_this_build() -> Result<PathBuf, Failure> {
-    let here = std::env::current_exe()?;
-    let program = here.parent().and_then(Path::parent).map(|folder| folder.join("windrow"));
-    program.filter(|program| program.exists()).ok_or_else(|| "build the program first, or add `-- --program=PATH`".into())
-}
-
-fn tpch() -> Result<Vec<Named>, Failure> {
-    (1..=22)
-        .map(|number| {
-            Ok((format!("q{number:02}"), std::fs::read_to_string(Path::new(QUERIES).join(format!("q{number:02}.sql")))?))
-        })
-        .collect()
 }
 
 /// `big` and `other` of `rows` rows with two thirds of their keys in common; half of `big.hot` is one key, and `few` has each key once.
@@ -290,46 +269,10 @@ async fn repeated(session: &Session, queries: &[Named], pids: &[u32], repeats: u
     Ok(json!({"queries": repeats, "after_a_tenth": of(&early), "at_the_end": of(&late)}))
 }
 
-/// Resident bytes and open files of each process.
-fn held(pids: &[u32]) -> Vec<(u64, usize)> {
-    let files = |pid: &u32| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    pids.iter().map(|pid| (status(*pid, "VmRSS:"), files(pid))).collect()
-}
-
 /// Lets the system measure each process's peak anew.
 fn forget_peaks(pids: &[u32]) {
     for pid in pids {
         // Where this is not allowed, peaks are those since the start: larger, never smaller.
         let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
-    }
-}
-
-/// A figure of a process in bytes; 0 where the system does not say.
-fn status(pid: u32, what: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(what)).unwrap_or_default();
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1024
-}
-
-/// The rows as text in any order; sums of floats differ in their last digits by the order of their addends.
-fn lines(batches: &[RecordBatch]) -> Result<Vec<String>, Failure> {
-    let options = FormatOptions::default().with_null("NULL");
-    let mut rows = Vec::new();
-    for batch in batches {
-        let columns =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<Vec<_>, _>>()?;
-        for row in 0..batch.num_rows() {
-            let values: Vec<String> = columns.iter().map(|column| rounded(&column.value(row).to_string())).collect();
-            rows.push(values.join("|"));
-        }
-    }
-    rows.sort_unstable();
-    Ok(rows)
-}
-
-fn rounded(value: &str) -> String {
-    match value.parse::<f64>() {
-        Ok(number) if value.contains('.') => format!("{number:.6e}"),
-        _ => value.to_owned(),
     }
 }

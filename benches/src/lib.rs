@@ -3,6 +3,8 @@
 //! Each bench is one command, `cargo bench --workspace --bench NAME`. Compare figures only within one run: machines differ
 //! and drift.
 
+pub mod queries;
+
 use std::time::Duration;
 
 use serde_json::json;
