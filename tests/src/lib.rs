@@ -7,6 +7,7 @@
 pub mod engine;
 pub mod fixtures;
 pub mod oracle;
+pub mod proxy;
 pub mod rows;
 pub mod tpch;
 pub mod wait;

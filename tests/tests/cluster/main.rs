@@ -5,6 +5,7 @@
 mod answers;
 mod cancel;
 mod command_line;
+mod faults;
 mod kills;
 mod leaks;
 mod memory;

@@ -53,7 +53,13 @@ impl Process {
     /// Starts the program and returns it with the first `grpc://` address or, for lack of one, the first `host:port` that it
     /// prints on either output.
     pub(crate) fn listening(arguments: &[&str]) -> (Self, String) {
-        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::listening_with(arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn listening_with(arguments: &[&str], variables: &[(&str, &str)]) -> (Self, String) {
+        let mut child =
+            command(arguments).envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, receiver) = std::sync::mpsc::sync_channel(64);
         for output in [Box::new(child.stdout.take().unwrap()) as Box<dyn Read + Send>, Box::new(child.stderr.take().unwrap())] {
             let sender = sender.clone();
@@ -83,6 +89,17 @@ impl Process {
     /// Starts the program without reading its output.
     pub(crate) fn silent(arguments: &[&str]) -> Self {
         Self { child: command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap() }
+    }
+
+    /// Sends it a signal, as `kill -NAME` does.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(sent.success(), "kill -{name} {}", self.pid());
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().and_then(|status| status.code())
     }
 
     /// Its process id.
