@@ -264,6 +264,7 @@ mod tests {
         writer.finish().unwrap();
         assert_eq!((spill.used(), file.size(), entries()), (27, Some(27), before + 1), "and two heads of 8 bytes");
         let stream = file.read_stream().unwrap();
+        drop(writer);
         drop(file);
         drop(files);
         let bytes: Vec<Bytes> = stream.try_collect().await.unwrap();

@@ -79,7 +79,7 @@ impl Scheduler {
             }
             let may_start = self.executors.iter().any(|(id, executor)| {
                 let idle = executor.leases.is_empty() && *reserved == Some(id);
-                executor.is_live() && (idle || (reserved.is_none() && executor.reserved.is_none()))
+                executor.is_live() && (idle || (reserved.is_none() && executor.reserved.is_none() && executor.is_welcome()))
             });
             hold(!may_start, "I7 wake-up", || format!("partition {} of {} waits for an executor that is free", key.3, key.1))?;
         }

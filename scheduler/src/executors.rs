@@ -53,6 +53,8 @@ pub(crate) struct Executor {
     pub(crate) reserved: Option<(JobId, usize, u32)>,
     /// Who first could not reach it, and when.
     complaint: Option<(ExecutorId, Millis)>,
+    /// Others could not reach it: until then it gets no slices while others are there.
+    pub(crate) shunned_until: Option<Millis>,
 }
 
 impl Executor {
@@ -65,13 +67,20 @@ impl Executor {
         self.state == ExecutorState::Live
     }
 
+    /// Whether it takes slices.
+    pub(crate) fn is_welcome(&self) -> bool {
+        self.is_live() && self.shunned_until.is_none()
+    }
+
     fn is_usable(&self) -> bool {
         matches!(self.state, ExecutorState::Live | ExecutorState::Suspect)
     }
 
     fn free(&self) -> u32 {
         match self.state {
-            ExecutorState::Live if self.reserved.is_none() => self.slots.saturating_sub(self.used),
+            ExecutorState::Live if self.reserved.is_none() && self.shunned_until.is_none() => {
+                self.slots.saturating_sub(self.used)
+            }
             _ => 0,
         }
     }
@@ -181,6 +190,7 @@ impl Executors {
             held: 0,
             reserved: None,
             complaint: None,
+            shunned_until: None,
         };
         self.all.entry(id).or_insert_with(fresh);
         self.update(id, |executor| {
@@ -204,6 +214,17 @@ impl Executors {
             }
         };
         self.all.get_mut(&id).is_some_and(judge)
+    }
+
+    /// Gives no more slices to an executor that others cannot reach, unless nobody else is left to take them. Says until when.
+    pub(crate) fn shun(&mut self, id: ExecutorId, now: Millis) -> Option<Millis> {
+        let others = self.all.iter().any(|(&other, executor)| other != id && executor.is_welcome());
+        let until = now.after(COMPLAINT_LASTS);
+        if !others {
+            return None;
+        }
+        self.update(id, |executor| executor.shunned_until = Some(until))?;
+        Some(until)
     }
 
     /// Takes slots for an attempt.

@@ -68,6 +68,8 @@ impl Scheduler {
 
     /// Decides whether an executor has been silent too long.
     fn look_at(&mut self, id: ExecutorId) {
+        let now = self.now;
+        self.executors.update(id, |executor| executor.shunned_until = executor.shunned_until.filter(|until| *until > now));
         let Some(executor) = self.executors.get(id).filter(|executor| executor.is_connected()) else { return };
         let heard = executor.last_heard.max(self.listening_since);
         let (suspect_at, dead_at) = (heard.after(self.config.suspect_after), heard.after(self.config.dead_after));

@@ -249,7 +249,7 @@ impl Scheduler {
                 Some(executor) => executor,
                 None => {
                     let unreserved =
-                        self.executors.iter().filter(|(_, executor)| executor.is_live() && executor.reserved.is_none());
+                        self.executors.iter().filter(|(_, executor)| executor.is_welcome() && executor.reserved.is_none());
                     let Some((executor, _)) = unreserved.min_by_key(|(_, executor)| executor.used) else { break };
                     self.executors.update(executor, |executor| executor.reserved = Some((key.1, key.2, key.3)));
                     self.alone.insert(key, Some(executor));

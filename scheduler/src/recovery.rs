@@ -224,12 +224,21 @@ impl Job {
         if gone.is_empty() {
             return Ok(false);
         }
-        if avoid.is_some() {
-            // Whatever else of the stage is there cannot be read either.
-            gone = cx.executors.held(executor, self.id, lost.stage);
-            gone.iter().for_each(|&partition| self.stages[stage].partitions[partition as usize].avoid = avoid);
+        let Some(unreachable) = avoid else {
+            self.mark_gone(cx, stage, executor, &gone)?;
+            return Ok(true);
+        };
+        if let Some(until) = cx.executors.shun(unreachable, cx.now) {
+            cx.timers.watch(until, unreachable);
         }
-        self.mark_gone(cx, stage, executor, &gone)?;
+        // Whatever else of the job is there cannot be read either.
+        for stage in 0..self.stages.len() {
+            let gone = cx.executors.held(executor, self.id, StageId(u32::try_from(stage).unwrap_or(u32::MAX)));
+            if !gone.is_empty() {
+                gone.iter().for_each(|&partition| self.stages[stage].partitions[partition as usize].avoid = avoid);
+                self.mark_gone(cx, stage, executor, &gone)?;
+            }
+        }
         Ok(true)
     }
 

@@ -660,7 +660,8 @@ proptest! {
         drawn in prop::collection::vec(moves(), 0..120),
     ) {
         let config = SchedulerConfig {
-            attempts_max: 1_000, generations_max: 1_000, keep_outputs, ..SchedulerConfig::default()
+            attempts_max: 1_000, deaths_max: 1_000, generations_max: 1_000, retry_percent: 1_000_000, keep_outputs,
+            ..SchedulerConfig::default()
         };
         let mut cluster = Cluster::new(config, &[2, 1, 3]);
         cluster.submit(drawn_graph(&kinds));

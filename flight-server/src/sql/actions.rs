@@ -102,7 +102,7 @@ impl SqlService {
             }
             STATUS => one(&self.coordinator.status()),
             DRAIN => {
-                let name = std::str::from_utf8(body).map_err(|_| Status::invalid_argument("the name is not UTF-8"))?;
+                let name = std::str::from_utf8(body).map_err(|_not_text| Status::invalid_argument("the name is not UTF-8"))?;
                 self.coordinator.drain(name).await.map_err(fail)?;
                 one(&true)
             }

@@ -18,7 +18,7 @@ fn one_left(partition_bytes: Vec<u64>) -> Cluster {
 
 impl Cluster {
     fn tick_at(&mut self, now: u64) {
-        for executor in 0..4 {
+        for executor in 0..u32::try_from(self.scheduler.executors().len()).unwrap() {
             let running: Vec<AttemptId> =
                 self.running.iter().filter(|(at, ..)| at.0 == executor).map(|(.., spec)| spec.attempt).collect();
             self.now = now;
@@ -77,7 +77,9 @@ fn a_copy_takes_over_when_the_original_ends_and_the_other_way_round() {
                 let failed = Failed::new(Failure::Panic, "it broke");
                 cluster.step(ended(executor, incarnation, spec.attempt, Some(failed)));
             }
-            assert_eq!(cluster.slices().len(), 1, "the other goes on, and nothing new starts");
+            // The executor of the copy held another partition, which runs again.
+            let again = usize::from(dies && !original_fails);
+            assert_eq!(cluster.slices().len(), 1 + again, "the other goes on, and nothing new starts");
             cluster.finish_all();
             assert_eq!((cluster.phase(), cluster.used()), (JobPhase::Succeeded, 0));
         }

@@ -374,8 +374,8 @@ async fn a_query_without_any_executor_fails_after_a_while_and_says_why() {
     fleet.members[0].process.signal("KILL");
     fleet.until("its loss", |all| all[0].state == ExecutorState::Dead).await;
     engine::run(&fleet.session, "SET windrow.query.small_input = '0B'").await.unwrap();
-    let query = fleet.session.sql("SELECT count(*) FROM generate_series(1, 1000)").await.unwrap();
-    let error = windrow_executor::timer::deadline(LIMIT, query.collect()).await.expect("an end").unwrap_err();
+    let run = engine::run(&fleet.session, "SELECT count(*) FROM generate_series(1, 1000)");
+    let error = windrow_executor::timer::deadline(LIMIT, run).await.expect("an end").unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(error.to_string().contains("no executor has been connected for 2 s"), "{error}");
 }
