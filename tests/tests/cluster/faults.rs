@@ -91,7 +91,8 @@ impl Fleet {
             }
             Answer::new(&schema, &batches)
         };
-        let answer = windrow_executor::timer::deadline(PATIENCE, answer).await.expect("an answer in time");
+        let answer =
+            windrow_executor::timer::deadline(PATIENCE, answer).await.unwrap_or_else(|| panic!("no answer in {PATIENCE:?}"));
         if let Some(difference) = data.difference(number, &answer) {
             panic!("q{number:02}: {difference}");
         }
@@ -339,7 +340,10 @@ async fn a_task_that_ends_its_executors_fails_its_query_and_nothing_else() {
         })
         .await;
     }
-    let error = windrow_executor::timer::deadline(LIMIT, query.collect()).await.expect("an end").unwrap_err();
+    let error = windrow_executor::timer::deadline(LIMIT, query.collect())
+        .await
+        .unwrap_or_else(|| panic!("no end in {LIMIT:?}"))
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal, "{error}");
     for part in ["was running on every executor that was lost", "lost its connection", "killed by order"] {
         assert!(error.to_string().contains(part), "{part} is not in: {error}");
@@ -375,7 +379,7 @@ async fn a_query_without_any_executor_fails_after_a_while_and_says_why() {
     fleet.until("its loss", |all| all[0].state == ExecutorState::Dead).await;
     engine::run(&fleet.session, "SET windrow.query.small_input = '0B'").await.unwrap();
     let run = engine::run(&fleet.session, "SELECT count(*) FROM generate_series(1, 1000)");
-    let error = windrow_executor::timer::deadline(LIMIT, run).await.expect("an end").unwrap_err();
+    let error = windrow_executor::timer::deadline(LIMIT, run).await.unwrap_or_else(|| panic!("no end in {LIMIT:?}")).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(error.to_string().contains("no executor has been connected for 2 s"), "{error}");
 }

@@ -22,8 +22,11 @@ const HOURS: u64 = 2_000;
 /// Small graphs that are hurt by one fault at every moment.
 const GRAPHS: u64 = 12;
 
-/// Worlds that broke once: the seed, and the faults that it took.
-const REGRESSIONS: [(fn(u64) -> Options, u64, &[u64]); 0] = [];
+/// A world by its seed, and the faults that it took to break it.
+type Regression = (fn(u64) -> Options, u64, &'static [u64]);
+
+/// Worlds that broke once, a bug of copies and one of blame.
+const REGRESSIONS: [Regression; 2] = [(Options::small, 79, &[1, 2, 9, 15, 18, 28]), (Options::small, 151, &[0])];
 
 /// A number from outside.
 #[expect(clippy::disallowed_methods, reason = "a seed to replay comes from outside")]
