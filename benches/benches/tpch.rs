@@ -11,18 +11,14 @@ use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use serde_json::json;
 use windrow::{ConnectOptions, LocalCluster, Session};
 use windrow_benches::Series;
+use windrow_benches::queries::{Failure, TPCH_TABLES, tpch};
 use windrow_core::clock::Stopwatch;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The texts, one file a query.
-const QUERIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/queries/tpch");
-const TABLES: [&str; 8] = ["lineitem", "orders", "customer", "part", "partsupp", "supplier", "nation", "region"];
 /// Partitions of DataFusion and slots of Windrow: the same cores for everybody.
 const SLOTS: u32 = 2;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// One engine: its name and the way to run a query on it.
 enum Engine {
@@ -79,7 +75,7 @@ async fn run() -> Result<(), Failure> {
 
 async fn datafusion(data: &Path) -> Result<Engine, Failure> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(SLOTS as usize));
-    for table in TABLES {
+    for table in TPCH_TABLES {
         let folder = data.join(table).display().to_string();
         context.register_parquet(table, folder, ParquetReadOptions::default()).await?;
     }
@@ -92,7 +88,7 @@ async fn embedded(data: &Path) -> Result<Engine, Failure> {
 }
 
 async fn prepared(session: Session, data: &Path) -> Result<Session, Failure> {
-    for table in TABLES {
+    for table in TPCH_TABLES {
         let folder = data.join(table);
         let sql = format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", folder.display());
         session.sql(&sql).await?.collect().await?;
@@ -105,16 +101,14 @@ async fn compare(engines: &[Engine], runs: usize) -> Result<(), Failure> {
     let mut totals = vec![Duration::ZERO; engines.len()];
     let mut rows = Vec::new();
     println!("{:<6} {}", "query", engines.iter().map(|engine| format!("{:>14}", engine.name())).collect::<String>());
-    for number in 1..=22 {
-        let sql = std::fs::read_to_string(Path::new(QUERIES).join(format!("q{number:02}.sql")))?;
+    for (name, sql) in tpch()? {
         let mut seconds: Vec<Vec<Duration>> = vec![Vec::new(); engines.len()];
         let mut expected = None;
         for run in 0..=runs {
             for (engine, times) in engines.iter().zip(&mut seconds) {
-                let (elapsed, count) =
-                    engine.run(&sql).await.map_err(|error| format!("q{number:02} on {}: {error}", engine.name()))?;
+                let (elapsed, count) = engine.run(&sql).await.map_err(|error| format!("{name} on {}: {error}", engine.name()))?;
                 if *expected.get_or_insert(count) != count {
-                    return Err(format!("q{number:02}: {} has {count} rows, not {expected:?}", engine.name()).into());
+                    return Err(format!("{name}: {} has {count} rows, not {expected:?}", engine.name()).into());
                 }
                 if run > 0 {
                     times.push(elapsed);
@@ -123,11 +117,8 @@ async fn compare(engines: &[Engine], runs: usize) -> Result<(), Failure> {
         }
         let medians: Vec<Duration> = seconds.into_iter().map(|times| Series::new("", times).percentile(50)).collect();
         totals.iter_mut().zip(&medians).for_each(|(total, median)| *total += *median);
-        println!(
-            "q{number:02}    {}",
-            medians.iter().map(|median| format!("{:>12.3} s", median.as_secs_f64())).collect::<String>()
-        );
-        rows.push(json!({"query": number, "seconds": medians.iter().map(Duration::as_secs_f64).collect::<Vec<_>>()}));
+        println!("{name}    {}", medians.iter().map(|median| format!("{:>12.3} s", median.as_secs_f64())).collect::<String>());
+        rows.push(json!({"query": name, "seconds": medians.iter().map(Duration::as_secs_f64).collect::<Vec<_>>()}));
     }
     let base = totals.first().map_or(1.0, Duration::as_secs_f64);
     let ratios: Vec<f64> = totals.iter().map(|total| total.as_secs_f64() / base).collect();

@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(spill.used(), 990);
     }
 
-    /// A file of `len` bytes, read back.
+    /// What a file holds.
     async fn read(file: &Arc<dyn SpillFile>) -> Result<Vec<u8>> {
         let bytes: Vec<Bytes> = file.read_stream()?.try_collect().await?;
         Ok(bytes.concat())

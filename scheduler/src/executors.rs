@@ -17,9 +17,6 @@ use crate::status::{ExecutorState, ExecutorStatus};
 /// How long a complaint is remembered.
 const COMPLAINT_LASTS: Duration = Duration::from_secs(60);
 
-/// One incarnation of an executor.
-pub(crate) type Member = (ExecutorId, Incarnation);
-
 /// Slots taken by one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
@@ -77,12 +74,7 @@ impl Executor {
     }
 
     fn free(&self) -> u32 {
-        match self.state {
-            ExecutorState::Live if self.reserved.is_none() && self.shunned_until.is_none() => {
-                self.slots.saturating_sub(self.used)
-            }
-            _ => 0,
-        }
+        if self.is_welcome() && self.reserved.is_none() { self.slots.saturating_sub(self.used) } else { 0 }
     }
 }
 
@@ -200,7 +192,13 @@ impl Executors {
 
     /// Whether this is the first complaint that a living executor cannot be reached, so that another should try before it is believed.
     /// The same complainer is believed only for an attempt that began after its first complaint.
-    pub(crate) fn is_first_complaint(&mut self, about: Member, by: ExecutorId, began: Millis, now: Millis) -> bool {
+    pub(crate) fn is_first_complaint(
+        &mut self,
+        about: (ExecutorId, Incarnation),
+        by: ExecutorId,
+        began: Millis,
+        now: Millis,
+    ) -> bool {
         let can_try = self.all.iter().any(|(&id, executor)| id != by && executor.is_live());
         let (id, incarnation) = about;
         if !can_try || self.current(id, incarnation).is_none() {
@@ -216,15 +214,12 @@ impl Executors {
         self.all.get_mut(&id).is_some_and(judge)
     }
 
-    /// Gives no more slices to an executor that others cannot reach, unless nobody else is left to take them. Says until when.
-    pub(crate) fn shun(&mut self, id: ExecutorId, now: Millis) -> Option<Millis> {
-        let others = self.all.iter().any(|(&other, executor)| other != id && executor.is_welcome());
-        let until = now.after(COMPLAINT_LASTS);
-        if !others {
-            return None;
+    /// Gives no more slices to an executor that others cannot reach, unless nobody else is left to take them. It ends with the look at
+    /// its silence after that time.
+    pub(crate) fn shun(&mut self, id: ExecutorId, now: Millis) {
+        if self.all.iter().any(|(&other, executor)| other != id && executor.is_welcome()) {
+            self.update(id, |executor| executor.shunned_until = Some(now.after(COMPLAINT_LASTS)));
         }
-        self.update(id, |executor| executor.shunned_until = Some(until))?;
-        Some(until)
     }
 
     /// Takes slots for an attempt.

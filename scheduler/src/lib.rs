@@ -312,7 +312,7 @@ impl Scheduler {
             self.counters.stale_messages.incarnation += 1;
             return;
         }
-        match self.with_job(attempt.job, |job, cx| job.output_lost(cx, executor, attempt, partitions, None)) {
+        match self.with_job(attempt.job, |job, cx| job.output_lost(cx, executor, attempt, partitions, false)) {
             Some(true) => {}
             Some(false) => self.counters.stale_messages.attempt += 1,
             None if self.jobs.get(&attempt.job).is_none_or(|job| !job.is_active()) => self.counters.stale_messages.job += 1,

@@ -75,8 +75,7 @@ impl Job {
                     }
                     return Ok(());
                 }
-                let avoid = Some(*executor).filter(|_| is_unreachable);
-                let news = self.output_lost(cx, *executor, *lost, partitions, avoid)?;
+                let news = self.output_lost(cx, *executor, *lost, partitions, is_unreachable)?;
                 let is_stale = self.input_versions(attempt.stage, attempt.slice).0 != attempt.losses;
                 if news || is_stale {
                     open.iter().for_each(|&partition| self.requeue(cx, attempt.stage, partition, &Again::Now));
@@ -197,7 +196,8 @@ impl Job {
         }
     }
 
-    /// Committed output cannot be read. Says whether that was news. It is computed again elsewhere than on `avoid`.
+    /// Committed output cannot be read. Says whether that was news. If its executor is unreachable, all that the job has there is lost,
+    /// and computed again elsewhere.
     ///
     /// # Errors
     /// The failure that ends the job, if it cannot be computed again.
@@ -207,7 +207,7 @@ impl Job {
         executor: ExecutorId,
         lost: AttemptId,
         partitions: &[u32],
-        avoid: Option<ExecutorId>,
+        is_unreachable: bool,
     ) -> Result<bool, Failed> {
         let (stage, number) = (lost.stage.0 as usize, lost.attempt.number);
         let Some(entry) = self.stages.get(stage).filter(|_| lost.job == self.id) else { return Ok(false) };
@@ -224,18 +224,15 @@ impl Job {
         if gone.is_empty() {
             return Ok(false);
         }
-        let Some(unreachable) = avoid else {
+        if !is_unreachable {
             self.mark_gone(cx, stage, executor, &gone)?;
             return Ok(true);
-        };
-        if let Some(until) = cx.executors.shun(unreachable, cx.now) {
-            cx.timers.watch(until, unreachable);
         }
-        // Whatever else of the job is there cannot be read either.
+        cx.executors.shun(executor, cx.now);
         for stage in 0..self.stages.len() {
             let gone = cx.executors.held(executor, self.id, StageId(u32::try_from(stage).unwrap_or(u32::MAX)));
             if !gone.is_empty() {
-                gone.iter().for_each(|&partition| self.stages[stage].partitions[partition as usize].avoid = avoid);
+                gone.iter().for_each(|&partition| self.stages[stage].partitions[partition as usize].avoid = Some(executor));
                 self.mark_gone(cx, stage, executor, &gone)?;
             }
         }

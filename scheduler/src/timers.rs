@@ -1,7 +1,7 @@
-//! What the scheduler waits for: backoffs, silences and stragglers. Timers that turn out to be early are armed again, so that a heartbeat costs
-//! nothing here.
+//! What the scheduler waits for: backoffs, silences and stragglers. Timers that turn out to be early are armed again, so that a
+//! heartbeat costs nothing here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use windrow_core::clock::Millis;
 use windrow_core::ids::{ExecutorId, JobId};
@@ -13,10 +13,22 @@ pub(crate) struct Timers {
     delayed: BTreeSet<(Millis, JobId, usize, u32)>,
     /// When to look for stragglers of a stage.
     looks: BTreeSet<(Millis, JobId, usize)>,
-    /// When to look whether an executor has been silent; one entry each connected executor.
+    /// When to look whether an executor has been silent.
     silence: BTreeSet<(Millis, ExecutorId)>,
+    /// The entry of each executor above: one, however often it registers.
+    watched: BTreeMap<ExecutorId, Millis>,
     /// The time last asked for.
     pub(crate) announced: Option<Millis>,
+}
+
+/// Takes what is due out of a set that is ordered by time.
+fn due<E: Ord + Copy>(entries: &mut BTreeSet<E>, now: Millis, at: impl Fn(&E) -> Millis) -> Vec<E> {
+    let mut due = Vec::new();
+    while let Some(entry) = entries.first().copied().filter(|entry| at(entry) <= now) {
+        entries.remove(&entry);
+        due.push(entry);
+    }
+    due
 }
 
 impl Timers {
@@ -26,14 +38,8 @@ impl Timers {
 
     /// Backoffs that are over.
     pub(crate) fn due_delayed(&mut self, now: Millis) -> Vec<(JobId, usize, u32)> {
-        let mut due = Vec::new();
-        while let Some(&entry) = self.delayed.first()
-            && entry.0 <= now
-        {
-            self.delayed.remove(&entry);
-            due.push((entry.1, entry.2, entry.3));
-        }
-        due
+        let due = due(&mut self.delayed, now, |entry| entry.0);
+        due.into_iter().map(|(_, job, stage, partition)| (job, stage, partition)).collect()
     }
 
     pub(crate) fn look(&mut self, at: Millis, job: JobId, stage: usize) {
@@ -42,23 +48,28 @@ impl Timers {
 
     /// Stages to look at; each is to be looked at again or forgotten.
     pub(crate) fn due_looks(&mut self, now: Millis) -> Vec<(JobId, usize)> {
-        let later = self.looks.split_off(&(Millis(now.0.saturating_add(1)), JobId(0), 0));
-        std::mem::replace(&mut self.looks, later).into_iter().map(|(_, job, stage)| (job, stage)).collect()
+        due(&mut self.looks, now, |entry| entry.0).into_iter().map(|(_, job, stage)| (job, stage)).collect()
     }
 
+    /// Looks at an executor at this time, or when it is to be looked at anyway before.
     pub(crate) fn watch(&mut self, at: Millis, executor: ExecutorId) {
+        let before = self.watched.get(&executor).copied();
+        if before.is_some_and(|before| before <= at) {
+            return;
+        }
+        if let Some(before) = before {
+            self.silence.remove(&(before, executor));
+        }
         self.silence.insert((at, executor));
+        self.watched.insert(executor, at);
     }
 
     /// Executors to look at; each is to be watched again or forgotten.
     pub(crate) fn due_silence(&mut self, now: Millis) -> Vec<ExecutorId> {
-        let mut due = Vec::new();
-        while let Some(&entry) = self.silence.first()
-            && entry.0 <= now
-        {
-            self.silence.remove(&entry);
-            due.push(entry.1);
-        }
+        let due: Vec<_> = due(&mut self.silence, now, |entry| entry.0).into_iter().map(|(_, executor)| executor).collect();
+        due.iter().for_each(|executor| {
+            self.watched.remove(executor);
+        });
         due
     }
 

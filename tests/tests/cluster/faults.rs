@@ -98,13 +98,15 @@ impl Fleet {
         }
     }
 
-    /// Runs queries until `strike` has met one that was running, a few times at most.
+    /// Runs queries until one is still running when `strike` can be let happen, a few times at most.
     async fn run_until_met(&self, number: usize, strike: impl AsyncFn()) {
-        for _ in 0..8 {
+        for _ in 0..20 {
             let mut is_met = false;
             self.run(number, async |query| {
                 is_met = !query.progress().state.is_over();
-                strike().await;
+                if is_met {
+                    strike().await;
+                }
             })
             .await;
             if is_met {
@@ -181,7 +183,8 @@ async fn a_cut_control_link_is_noticed_at_once_and_mended() {
         .run_until_met(18, async || {
             let lost = fleet.counter("executors_lost").await;
             fleet.members[2].control.set(Rule::Cut);
-            wait::until("the loss", Duration::from_secs(1), async || {
+            // Long before its silence would tell.
+            wait::until("the loss", Duration::from_secs(5), async || {
                 (fleet.counter("executors_lost").await > lost).then_some(())
             })
             .await;
