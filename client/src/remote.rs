@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use arrow_flight::Action;
-use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::decode::{DecodedPayload, FlightRecordBatchStream};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
+use arrow_flight::{Action, Ticket};
 use futures::{Stream, StreamExt};
+use prost::Message;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
@@ -94,20 +96,23 @@ impl RemoteSession {
 
     pub(crate) async fn execute(&self, sql: &str) -> Result<RemoteQuery> {
         let mut peer = self.peer.clone();
-        let info = peer.client.execute(sql.to_owned(), None).await.map_err(|error| self.peer.restore(error))?;
-        let [endpoint] = info.endpoint.as_slice() else {
-            return Err(Error::new(ErrorKind::Data, format!("{} answered with {} results", self.url(), info.endpoint.len()))
-                .with_help("are client and scheduler of one version?"));
-        };
-        let ticket = endpoint.ticket.clone().unwrap_or_default();
-        let handle = actions::ticket_handle(&ticket.ticket).unwrap_or_default();
-        let schema = info.try_decode_schema().map_err(|source| {
-            Error::new(ErrorKind::Data, format!("{} sent a schema that does not decode", self.url())).with_source(source)
-        })?;
-        // Asked for at once, so that dropping the query ends the stream and with it the job.
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        // The statement is the ticket: from its submission on, a client that goes away ends the stream, and with it the job.
+        let ticket = Ticket::new(command.as_any().encode_to_vec());
         let rows = peer.client.do_get(ticket).await.map_err(|error| self.peer.restore(error))?;
-        let runtime = self.runtime.clone();
-        Ok(RemoteQuery { peer, handle, schema: Arc::new(schema), rows, runtime, following: OnceLock::new() })
+        let handle = rows.headers().get_bin(actions::STATEMENT_HEADER).and_then(|value| value.to_bytes().ok());
+        let handle = handle.ok_or_else(|| self.other_version("no handle"))?;
+        let mut rows = rows.into_inner();
+        let first = rows.next().await.transpose().map_err(|error| self.peer.restore(error))?;
+        let Some(DecodedPayload::Schema(schema)) = first.map(|message| message.payload) else {
+            return Err(self.other_version("rows without a schema"));
+        };
+        let (rows, runtime) = (FlightRecordBatchStream::new(rows), self.runtime.clone());
+        Ok(RemoteQuery { peer, handle, schema, rows, runtime, following: OnceLock::new() })
+    }
+
+    fn other_version(&self, what: &str) -> Error {
+        Error::new(ErrorKind::Data, format!("{} sent {what}", self.url())).with_help("are client and scheduler of one version?")
     }
 
     pub(crate) async fn names(&self) -> Result<Names> {

@@ -20,6 +20,10 @@ use crate::wire::to_status;
 
 pub use super::sessions::SESSION_HEADER;
 
+/// The header of a statement's rows with its handle, for [`CANCEL`] and [`PROGRESS`], if the ticket was the statement itself, as a
+/// `CommandStatementQuery`.
+pub const STATEMENT_HEADER: &str = "x-windrow-statement-bin";
+
 /// Opens a session. Body: settings as `Vec<(String, String)>`, or empty. Result: `u64`, for the header [`SESSION_HEADER`] in
 /// hexadecimal.
 pub const OPEN_SESSION: &str = "windrow.open_session";
@@ -36,10 +40,10 @@ pub const STATUS: &str = "windrow.status";
 /// Asks an executor to leave. Body: its name as text. Result: `bool`, true.
 pub const DRAIN: &str = "windrow.drain";
 
-/// Ends a job. Body: the handle of a statement's ticket. Result: `bool`, whether it was there.
+/// Ends a job. Body: the handle of a statement. Result: `bool`, whether it was there.
 pub const CANCEL: &str = "windrow.cancel";
 
-/// How far a job is. Body: the handle of a statement's ticket. Results: a [`JobProgress`] at once and after each change, until the
+/// How far a job is. Body: the handle of a statement. Results: a [`JobProgress`] at once and after each change, until the
 /// job is over or its rows were read.
 pub const PROGRESS: &str = "windrow.progress";
 

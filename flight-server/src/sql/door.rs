@@ -6,7 +6,7 @@ use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    ActionCreatePreparedStatementResult, CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes,
+    ActionCreatePreparedStatementResult, Any, CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes,
     CommandGetTables, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery,
     CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use prost::Message;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 use windrow_core::{Error, ErrorKind, Result};
 
@@ -120,6 +120,19 @@ impl FlightSqlService for SqlService {
         let handle = handles::parse(&ticket.statement_handle).map_err(fail)?;
         let reading = self.handles.take(handle).map_err(fail)?;
         Ok(Response::new(encode(reading.schema(), reading)))
+    }
+
+    /// A statement as a ticket: planned, submitted and read in one call, so that its job ends with its client, whenever that is.
+    async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<DoGet, Status> {
+        let query = message.unpack::<CommandStatementQuery>().map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
+        let session = self.sessions.of(request.metadata()).map_err(fail)?;
+        let statement = session.execute(&query.query).await.map_err(fail)?;
+        let (handle, reading) = self.handles.read(statement).map_err(fail)?;
+        let mut response = Response::new(encode(reading.schema(), reading));
+        let value = MetadataValue::from_bytes(&handle.to_be_bytes());
+        response.metadata_mut().insert_bin(actions::STATEMENT_HEADER, value);
+        Ok(response)
     }
 
     async fn do_put_statement_update(

@@ -1,5 +1,6 @@
 //! Statements between GetFlightInfo and DoGet: each waits under a random number for its reader, and is dropped, which cancels its
-//! job, if none comes. Next: `actions.rs`.
+//! job, if none comes. A statement that is read from its beginning has such a number too, for its progress and to cancel it.
+//! Next: `actions.rs`.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -51,13 +52,33 @@ impl Handles {
         let handle = Uuid::new_v4().as_u128();
         let expiry = Routine::spawn("flight sql", "expiry", expire(Arc::downgrade(self), handle));
         let (canceller, progress) = (statement.canceller(), statement.progress());
+        self.hold(handle, Held { waiting: Some((statement, expiry)), canceller, progress })?;
+        Ok(handle)
+    }
+
+    /// A statement whose reader is there.
+    ///
+    /// # Errors
+    /// As in [`Self::insert`].
+    pub(super) fn read(self: &Arc<Self>, statement: Statement) -> Result<(Handle, Reading)> {
+        let handle = Uuid::new_v4().as_u128();
+        let (canceller, progress) = (statement.canceller(), statement.progress());
+        self.hold(handle, Held { waiting: None, canceller, progress })?;
+        Ok((handle, self.reading(statement, handle)))
+    }
+
+    fn hold(&self, handle: Handle, entry: Held) -> Result<()> {
         let mut held = self.held.lock();
         if held.len() >= HANDLES_MAX {
             return Err(Error::new(ErrorKind::ResourcesExhausted, format!("{HANDLES_MAX} results wait to be read"))
                 .with_help("read or close results of earlier statements"));
         }
-        held.insert(handle, Held { waiting: Some((statement, expiry)), canceller, progress });
-        Ok(handle)
+        held.insert(handle, entry);
+        Ok(())
+    }
+
+    fn reading(self: &Arc<Self>, statement: Statement, handle: Handle) -> Reading {
+        Reading { statement, _entry: Entry { handles: Arc::downgrade(self), handle } }
     }
 
     /// The statement under `handle`, for its reader. Progress and cancelling work on until the reader is dropped.
@@ -67,7 +88,7 @@ impl Handles {
     pub(super) fn take(self: &Arc<Self>, handle: Handle) -> Result<Reading> {
         let waiting = self.held.lock().get_mut(&handle).and_then(|held| held.waiting.take());
         let (statement, _expiry) = waiting.ok_or_else(unknown)?;
-        Ok(Reading { statement, _entry: Entry { handles: Arc::downgrade(self), handle } })
+        Ok(self.reading(statement, handle))
     }
 
     /// Ends the job under `handle`; whether there was one.

@@ -191,6 +191,20 @@ async fn leaving_and_cancelling_free_every_slot() {
     let answers = cluster.act("CancelQuery", body).await.unwrap();
     assert_eq!(answers.len(), 1);
     eventually("and so does the protocol's own way", || cluster.used() == 0).await;
+
+    let command = arrow_flight::sql::CommandStatementQuery { query: endless(&table), transaction_id: None };
+    let ticket = Ticket::new(command.as_any().encode_to_vec());
+    let rows = client.do_get(ticket.clone()).await.unwrap();
+    eventually("a statement as a ticket runs", || cluster.used() > 0).await;
+    drop(rows);
+    eventually("a reader that leaves frees the slots", || cluster.used() == 0).await;
+    let rows = client.do_get(ticket).await.unwrap();
+    eventually("it runs", || cluster.used() > 0).await;
+    let handle = rows.headers().get_bin(actions::STATEMENT_HEADER).unwrap().to_bytes().unwrap();
+    assert!(decode::<bool>(&cluster.act(actions::CANCEL, handle).await.unwrap()[0]).unwrap());
+    let error = rows.try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(error.to_string().contains("cancelled"), "{error}");
+    eventually("its handle cancels it", || cluster.used() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
