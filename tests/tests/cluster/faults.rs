@@ -63,6 +63,10 @@ impl Fleet {
         wait::until(what, LIMIT, async || holds(&self.session.status().await.unwrap().executors).then_some(())).await;
     }
 
+    async fn becomes(&self, index: usize, state: ExecutorState) {
+        wait::until("its new state", LIMIT, async || (self.status(index).await.state == state).then_some(())).await;
+    }
+
     async fn status(&self, index: usize) -> ExecutorStatus {
         let status = self.session.status().await.unwrap();
         status.executors.into_iter().find(|one| one.name == self.members[index].name).unwrap()
@@ -363,7 +367,7 @@ async fn a_task_that_ends_its_executors_fails_its_query_and_nothing_else() {
 async fn executors_that_are_asked_to_leave_do_and_no_query_notices() {
     let mut fleet = Fleet::with_tables("drain", 3, &[]).await;
     fleet.run_until_met(18, async || fleet.session.drain("executor-0").await.unwrap()).await;
-    fleet.until("that it left", |all| all[0].state == ExecutorState::Left).await;
+    fleet.becomes(0, ExecutorState::Left).await;
     wait::until("its end", LIMIT, async || fleet.members[0].process.exit_code()).await;
     fleet.run_until_met(18, async || fleet.members[1].process.signal("TERM")).await;
     let code = wait::until("its end", Duration::from_secs(40), async || fleet.members[1].process.exit_code()).await;
@@ -379,7 +383,7 @@ async fn executors_that_are_asked_to_leave_do_and_no_query_notices() {
 async fn a_query_without_any_executor_fails_after_a_while_and_says_why() {
     let fleet = Fleet::start("nobody", 1, "256MB", &[("WINDROW_SCHEDULER__NO_EXECUTOR_DEADLINE", "2s")]).await;
     fleet.members[0].process.signal("KILL");
-    fleet.until("its loss", |all| all[0].state == ExecutorState::Dead).await;
+    fleet.becomes(0, ExecutorState::Dead).await;
     engine::run(&fleet.session, "SET windrow.query.small_input = '0B'").await.unwrap();
     let run = engine::run(&fleet.session, "SELECT count(*) FROM generate_series(1, 1000)");
     let error = windrow_executor::timer::deadline(LIMIT, run).await.unwrap_or_else(|| panic!("no end in {LIMIT:?}")).unwrap_err();
