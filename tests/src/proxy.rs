@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -75,10 +75,17 @@ impl Drop for Proxy {
     }
 }
 
-/// A port of this machine that is free now.
+/// A port of this machine that is free now, outside the range that systems choose from, so that nobody gets it by chance before it is
+/// bound; never the same twice.
 #[must_use]
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 15_000;
+    const COUNT: u16 = 15_000;
+    // Processes of tests that run side by side begin in different places.
+    let start = u16::try_from(std::process::id() % 100).unwrap() * 150;
+    let mut ports = std::iter::repeat_with(|| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT);
+    ports.by_ref().take(COUNT.into()).find(|port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
 async fn accept(listener: TcpListener, target: SocketAddr, rules: watch::Receiver<Rule>, fired: Arc<AtomicU64>) {
