@@ -64,7 +64,7 @@ fn measure(name: &'static str, slots: u32, readers: u32) -> Measured {
         let Some((executor, attempt, start, end)) = running.pop_front() else { break };
         let incarnation = Incarnation(1);
         for partition in start..end {
-            let stat = PartitionStat { rows: 1, segment_bytes: vec![8] };
+            let stat = PartitionStat { rows: 1, segment_bytes: vec![8], checksum: None };
             steps += 1;
             tasks += 1;
             actions.extend(scheduler.step(Millis(2), Event::PartitionDone { executor, incarnation, attempt, partition, stat }));

@@ -103,6 +103,10 @@ pub struct PartitionStat {
     pub rows: u64,
     /// Bytes in memory of each segment, one entry a consumer partition; its sum is the partition's output.
     pub segment_bytes: Vec<u64>,
+    /// A sum over hashes of its rows, whatever their order: equal in every run of a partition whose stage is
+    /// [`Repeatable`](crate::stage::Repeats::Repeatable). `None` where runs may differ without harm, as in the partial states of an
+    /// aggregate.
+    pub checksum: Option<u64>,
 }
 
 impl PartitionStat {

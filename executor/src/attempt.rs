@@ -27,13 +27,14 @@ use windrow_core::task::{PartitionStat, TaskMetrics, TaskSpec};
 use windrow_core::transport::ShuffleTransport;
 use windrow_core::{Error, ErrorKind, Failure};
 use windrow_planner::task_plan::session_config;
-use windrow_planner::{InputPart, StageInputs, TaskPlan, decode_task};
+use windrow_planner::{InputPart, StageInputs, TaskPlan, decode_task, stores};
 
 use crate::classify::{classify, exhausted, join, panicked};
 use crate::executor::Template;
 use crate::grace::with_joins_that_fit;
 use crate::query_memory::{Queries, QueryPool, QueryUse};
 use crate::shuffle::broadcast::Broadcasts;
+use crate::shuffle::checksum::RowChecksum;
 use crate::shuffle::read::ShuffleReader;
 use crate::shuffle::store::ShuffleStore;
 use crate::shuffle::write::PartitionWriter;
@@ -70,6 +71,7 @@ impl Services {
         let sort_reservation = store.pool().limit() / (8 * slots.max(1) as usize);
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(store.pool()) as Arc<dyn MemoryPool>)
+            .with_object_store_registry(stores())
             .with_metadata_cache_limit(METADATA_CACHE_BYTES.min(store.pool().limit() / 16))
             .build_arc()
             .map_err(|source| Error::new(ErrorKind::Internal, source.to_string()))?;
@@ -261,6 +263,7 @@ impl Attempt {
         let schema = plan.plan.schema();
         let (store, exchange) = (&self.services.store, self.spec.exchange);
         let writer = PartitionWriter::new(store, self.incarnation, key, exchange, &plan.hash_keys, schema)?;
+        let writer = writer.with_checksum(RowChecksum::of(&plan.plan));
         Ok(PartitionRun { index, partition, plan: Arc::clone(&plan.plan), context: Arc::clone(context), writer })
     }
 }

@@ -159,7 +159,8 @@ impl Reader {
                 }
             }
             self.buffer.reserve(READ_BYTES);
-            if self.file.read_buf(&mut self.buffer).await? == 0 {
+            let read = self.file.read_buf(&mut self.buffer).await;
+            if read.inspect_err(|_io| self.held.spill.disk_failed(self.held.file.path()))? == 0 {
                 return Err(self.damaged("its end is missing"));
             }
         }
@@ -171,6 +172,7 @@ impl Reader {
     }
 
     fn damaged(&self, what: &str) -> DataFusionError {
+        self.held.spill.disk_failed(self.held.file.path());
         let path = self.held.file.path().display();
         let message =
             format!("the spill file '{path}' is not what was written: {what} in frame {}; is the disk sound?", self.frames);

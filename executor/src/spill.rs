@@ -2,13 +2,14 @@
 //!
 //! Each executor has its own directory below each folder of `executor.spill_dir`, with a file that names its process. Whatever a
 //! process that no longer exists left there is removed when the next executor starts. Files go to the directories in turn; one whose
-//! disk is full gets no more until something was deleted.
+//! disk is full gets no more until something was deleted, and one whose disk failed or gave back other bytes a few times gets none at
+//! all, as long as there is a better one.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder};
 use windrow_core::failure::{Failed, Failure, Resource, TransientKind};
@@ -21,6 +22,9 @@ const OWNER: &str = "owner";
 
 /// Most runs that one merge of an external sort opens: bounds file handles and read buffers.
 const MERGE_FAN_IN_MAX: usize = 64;
+
+/// Failures of a disk after which it gets no more files.
+const DISK_FAILURES_MAX: u32 = 3;
 
 /// One executor's directories and their quota. Removed when dropped.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ struct Place {
     path: PathBuf,
     /// The system said that its disk is full.
     full: AtomicBool,
+    /// How often it could not be written or read, or did not hold what was written.
+    failures: AtomicU32,
 }
 
 impl SpillDir {
@@ -49,7 +55,10 @@ impl SpillDir {
     pub(crate) fn path(&self) -> &Path {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let in_turn = || self.places.iter().cycle().skip(turn % self.places.len().max(1)).take(self.places.len());
-        let place = in_turn().find(|place| !place.full.load(Ordering::Relaxed)).or_else(|| in_turn().next());
+        let has_room = |place: &&Place| !place.full.load(Ordering::Relaxed);
+        let sound = || in_turn().filter(|place| place.is_sound());
+        let place =
+            sound().find(has_room).or_else(|| sound().next()).or_else(|| in_turn().find(has_room)).or_else(|| in_turn().next());
         place.map_or(Path::new("."), |place| &place.path)
     }
 
@@ -65,13 +74,14 @@ impl SpillDir {
 
     /// The failure of writing `bytes` to `file`, which is in one of the directories.
     pub(crate) fn write_failed(&self, file: &Path, bytes: u64, source: &io::Error) -> Failed {
-        let folder = self.places.iter().find(|place| file.starts_with(&place.path));
+        let folder = self.place(file);
         let shown = folder.map_or(file, |place| &place.path).display();
         let is_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let failure = if is_full {
             folder.iter().for_each(|place| place.full.store(true, Ordering::Relaxed));
             Failure::Resources { what: Resource::Disk, asked: bytes, limit: self.used() }
         } else {
+            self.disk_failed(file);
             Failure::Transient { what: TransientKind::Io, retry_after_ms: None }
         };
         let message = format!(
@@ -80,6 +90,18 @@ impl SpillDir {
             self.used()
         );
         Failed::new(failure, message)
+    }
+
+    /// The disk of `file` failed, or gave back other bytes than were written.
+    pub(crate) fn disk_failed(&self, file: &Path) {
+        let Some(place) = self.place(file) else { return };
+        if place.failures.fetch_add(1, Ordering::Relaxed) + 1 == DISK_FAILURES_MAX {
+            tracing::error!(path = %place.path.display(), "this disk failed {DISK_FAILURES_MAX} times: it gets no more spill files");
+        }
+    }
+
+    fn place(&self, file: &Path) -> Option<&Place> {
+        self.places.iter().find(|place| file.starts_with(&place.path))
     }
 
     /// Takes `bytes` of the quota; give them back with [`Self::give_back`].
@@ -140,7 +162,11 @@ impl Place {
         fs::create_dir(&path).map_err(|source| failed("create the spill directory", &path, source))?;
         let owner = Owner::this_process().to_string();
         fs::write(path.join(OWNER), owner).map_err(|source| failed("write to the spill directory", &path, source))?;
-        Ok(Self { path, full: AtomicBool::new(false) })
+        Ok(Self { path, full: AtomicBool::new(false), failures: AtomicU32::new(0) })
+    }
+
+    fn is_sound(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) < DISK_FAILURES_MAX
     }
 }
 
@@ -251,6 +277,24 @@ mod tests {
         assert!((0..8).any(|_| dir.path().starts_with(&files[0])));
         drop(dir);
         assert!(parents.iter().all(|parent| fs::read_dir(parent).unwrap().next().is_none()));
+    }
+
+    #[test]
+    fn a_disk_that_failed_a_few_times_gets_no_more_files_unless_there_is_no_other() {
+        let parents = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let paths = std::env::join_paths(parents.iter().map(tempfile::TempDir::path)).unwrap();
+        let dir = SpillDir::create(Path::new(&paths), 100).unwrap();
+        let (bad, good) = (dir.path().to_owned(), dir.path().to_owned());
+        for _ in 0..DISK_FAILURES_MAX {
+            assert!((0..4).any(|_| dir.new_file().starts_with(&bad)));
+            let failed = dir.write_failed(&bad.join("x"), 7, &io::Error::other("input/output error"));
+            assert_eq!(failed.failure, Failure::Transient { what: TransientKind::Io, retry_after_ms: None });
+        }
+        assert!((0..8).all(|_| dir.new_file().starts_with(&good)));
+        dir.write_failed(&good.join("x"), 7, &io::ErrorKind::StorageFull.into());
+        assert!((0..8).all(|_| dir.new_file().starts_with(&good)), "a disk that may have room again is better than a broken one");
+        (0..DISK_FAILURES_MAX).for_each(|_| dir.disk_failed(&good));
+        assert!(dir.new_file().starts_with(&bad), "of two bad ones the one with room");
     }
 
     #[test]

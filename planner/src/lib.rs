@@ -21,6 +21,7 @@ pub mod session;
 mod sql;
 pub mod stage_input;
 mod stages;
+mod stores;
 pub mod task_plan;
 #[cfg(test)]
 mod testing;
@@ -29,4 +30,5 @@ pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession};
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};
+pub use stores::{Stores, stores};
 pub use task_plan::{TaskPlan, decode_task};

@@ -26,6 +26,7 @@ use crate::diagnose::diagnose;
 use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side, yield_after_joins};
 use crate::files::{FileTables, locate, looks_like_path, unreadable};
 use crate::sql::{Meaning, SettingStatement};
+use crate::stores::stores;
 use crate::{explain, logical, physical, push_down_semi_join, sql, stages};
 
 /// Stack of the thread that plans one statement. DataFusion recurses by the depth of expressions and plans; what `sql.rs` lets
@@ -121,7 +122,11 @@ impl PlannerSession {
         let mut config = SessionConfig::new();
         physical::configure(config.options_mut()).map_err(unfit)?;
         // The listing cache has no expiry: a file added to a folder would never be seen.
-        let runtime = RuntimeEnvBuilder::new().with_object_list_cache_limit(0).build_arc().map_err(unfit)?;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_object_list_cache_limit(0)
+            .with_object_store_registry(stores())
+            .build_arc()
+            .map_err(unfit)?;
         let state = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config)

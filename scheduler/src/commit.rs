@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use windrow_core::failure::CancelReason;
+use windrow_core::failure::{CancelReason, Failed};
 use windrow_core::ids::StageId;
 use windrow_core::task::{PartitionStat, Slice};
 
@@ -14,16 +14,26 @@ use crate::stage_state::{Output, State};
 
 impl Job {
     /// A partition of a live attempt is done. Says whether that was news.
-    pub(crate) fn partition_done(&mut self, cx: &mut Cx<'_>, number: u32, partition: u32, stat: PartitionStat) -> bool {
-        let Some(attempt) = self.attempts.get_mut(&number) else { return false };
+    ///
+    /// # Errors
+    /// The failure that ends the job, if rows were sent already that this partition contradicts.
+    pub(crate) fn partition_done(
+        &mut self,
+        cx: &mut Cx<'_>,
+        number: u32,
+        partition: u32,
+        stat: PartitionStat,
+    ) -> Result<bool, Failed> {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return Ok(false) };
         if !attempt.slice.contains(partition) {
-            return false;
+            return Ok(false);
         }
         let may_repeat = cx.faults.has(Fault::DoneTwiceCounted);
         let done = attempt.done.get_mut((partition - attempt.slice.start) as usize);
-        let Some(done) = done.filter(|done| done.is_none() || may_repeat) else { return false };
+        let Some(done) = done.filter(|done| done.is_none() || may_repeat) else { return Ok(false) };
         let (stage, slice) = (attempt.stage, attempt.slice);
         let by_slice = self.stages[stage].by_slice;
+        let mut is_contradicted = false;
         attempt.remaining = attempt.remaining.saturating_sub(1);
         let (executor, id, remaining, launched_at) = (attempt.executor, attempt.id, attempt.remaining, attempt.launched_at);
         if by_slice {
@@ -39,7 +49,7 @@ impl Job {
             }
         } else {
             *done = Some(PartitionStat::default());
-            self.commit(cx, number, partition, &stat);
+            is_contradicted = self.commit(cx, number, partition, &stat);
         }
         self.slots -= cx.executors.shrink(executor, id, remaining);
         self.outrun_twin(cx, number, partition);
@@ -47,12 +57,15 @@ impl Job {
             self.note_pace(cx, stage, partition, launched_at);
         }
         self.stop_early(cx, stage);
-        true
+        if is_contradicted {
+            self.distrust(cx, stage)?;
+        }
+        Ok(true)
     }
 
-    /// Makes a partition's output visible.
-    fn commit(&mut self, cx: &mut Cx<'_>, number: u32, partition: u32, stat: &PartitionStat) {
-        let Some(attempt) = self.attempts.get(&number) else { return };
+    /// Makes a partition's output visible. Says whether it contradicts an earlier run of a stage that was to repeat itself.
+    fn commit(&mut self, cx: &mut Cx<'_>, number: u32, partition: u32, stat: &PartitionStat) -> bool {
+        let Some(attempt) = self.attempts.get(&number) else { return false };
         let (stage, executor) = (attempt.stage, attempt.executor);
         let output =
             Output { attempt: attempt.id, executor, incarnation: attempt.incarnation, slice: attempt.slice, committed: 0 };
@@ -64,8 +77,11 @@ impl Job {
         entry.rows = entry.rows.saturating_add(stat.rows);
         entry.bytes = entry.bytes.saturating_add(stat.bytes());
         entry.add_bytes(executor, segments, stat);
+        let is_checked = !entry.by_slice && !cx.faults.has(Fault::RepeatTrusted);
         let state = &mut entry.partitions[partition as usize];
+        let is_contradicted = is_checked && state.contradicts(stat, voids);
         (state.committed, state.rows, state.bytes, state.voids) = (true, stat.rows, stat.bytes(), voids);
+        state.checksum = stat.checksum;
         state.deaths.clear();
         cx.counters.partitions_committed += 1;
         cx.executors.hold(executor, self.id, StageId(u32::try_from(stage).unwrap_or(u32::MAX)), partition);
@@ -79,6 +95,7 @@ impl Job {
             let location = self.location(cx, partition);
             cx.out.push(Action::ResultReady { job: self.id, partition, location });
         }
+        is_contradicted
     }
 
     /// Where one committed result partition is.

@@ -23,6 +23,8 @@ pub enum Fault {
     LaunchNotMissed,
     /// Of a stage whose rows vary only what was lost runs again.
     VaryingMixed,
+    /// A stage that was to repeat itself is believed to have done so.
+    RepeatTrusted,
     /// A result may go on after a part of it that was sent has been voided.
     ResultContradicted,
     /// A backoff has no timer.
@@ -43,7 +45,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::StaleIncarnationAccepted,
         Self::GenerationNotRaised,
         Self::SlotLeakedOnCancel,
@@ -54,6 +56,7 @@ impl Fault {
         Self::TwinForgotten,
         Self::LaunchNotMissed,
         Self::VaryingMixed,
+        Self::RepeatTrusted,
         Self::ResultContradicted,
         Self::BackoffForgotten,
         Self::ReservationLeaked,

@@ -277,7 +277,7 @@ impl Scheduler {
     ) {
         if self.accept(executor, incarnation, attempt) {
             let number = attempt.attempt.number;
-            let news = self.with_job(attempt.job, |job, cx| Ok(job.partition_done(cx, number, partition, stat)));
+            let news = self.with_job(attempt.job, |job, cx| job.partition_done(cx, number, partition, stat));
             if news == Some(false) {
                 self.counters.stale_messages.attempt += 1;
             }

@@ -13,9 +13,11 @@
 //!
 //! A lost output is first only marked as gone. What is gone and still wanted is queued again by [`Job::demand`], in a raised generation;
 //! queueing a partition opens it, which makes its own inputs wanted again, and so on down to the leaves. Consumers that committed stay
-//! committed, unless the producer is `Varying`: then everything that read the void generation is rolled back ([`Job::void`]).
+//! committed, unless the producer is `Varying`: then everything that read the void generation is rolled back ([`Job::void`]). A stage
+//! that was to repeat itself and did not, which the checksums of its rows tell, is `Varying` from then on ([`Job::distrust`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use windrow_core::failure::{CancelReason, Failed, Failure, LostCause, LostHow, Resource, TransientKind};
@@ -303,6 +305,18 @@ impl Job {
         }
         self.requeue(cx, stage, partition, &Again::Now);
         Ok(())
+    }
+
+    /// Another run of a stage gave other rows, though the planner took it for one that repeats itself, as it does with a function that
+    /// is declared deterministic and is not. From now on it is `Varying`, and what it made so far is void.
+    ///
+    /// # Errors
+    /// The failure that ends the job, if a part of the result that depends on it was sent.
+    pub(crate) fn distrust(&mut self, cx: &mut Cx<'_>, stage: usize) -> Result<(), Failed> {
+        cx.counters.stages_distrusted += 1;
+        Arc::make_mut(&mut self.graph).stages[stage].repeats = Repeats::Varying;
+        self.stages[stage].by_slice = true;
+        self.void(cx, stage)
     }
 
     /// Another run of `root` may give other rows: its whole generation is void, and so is everything computed from it.

@@ -73,6 +73,8 @@ pub(crate) struct Partition {
     pub(crate) avoid: Option<ExecutorId>,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
+    /// Of the rows that were last committed.
+    pub(crate) checksum: Option<u64>,
     /// The sum of the `voids` of the inputs that it reads when it was committed.
     pub(crate) voids: u64,
 }
@@ -93,8 +95,15 @@ impl Partition {
             avoid: None,
             rows: 0,
             bytes: 0,
+            checksum: None,
             voids: 0,
         }
+    }
+
+    /// Whether these rows are others than those of its last run, though it read the same.
+    pub(crate) fn contradicts(&self, stat: &PartitionStat, voids: u64) -> bool {
+        let may_differ = self.checksum.is_none() || stat.checksum.is_none() || self.voids != voids;
+        !may_differ && (self.checksum, self.rows) != (stat.checksum, stat.rows)
     }
 
     /// Whether somebody may have read a committed output of it.

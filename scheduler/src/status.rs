@@ -46,6 +46,8 @@ pub struct Counters {
     pub partitions_rerun: u64,
     /// Times a stage's generation was raised.
     pub generations_raised: u64,
+    /// Stages whose rows were other ones when they ran again, though the planner took them for ones that repeat themselves.
+    pub stages_distrusted: u64,
     /// Messages dropped.
     pub stale_messages: StaleMessages,
     /// Executors registered.

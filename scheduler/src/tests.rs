@@ -158,7 +158,7 @@ impl Cluster {
 }
 
 fn done(executor: ExecutorId, incarnation: Incarnation, attempt: AttemptId, partition: u32) -> Event {
-    let stat = PartitionStat { rows: 1, segment_bytes: vec![10; 4] };
+    let stat = PartitionStat { rows: 1, segment_bytes: vec![10; 4], checksum: Some(1) };
     Event::PartitionDone { executor, incarnation, attempt, partition, stat }
 }
 
@@ -359,6 +359,42 @@ fn a_varying_stage_is_rolled_back_as_a_whole_or_the_job_says_why_not() {
             assert!(failure_of(&cluster.said).unwrap().message.contains("had been sent already"));
         } else {
             assert_eq!((cluster.phase(), cluster.reran()), (JobPhase::Succeeded, vec![2, 1]));
+        }
+    }
+}
+
+#[test]
+fn a_stage_that_does_not_repeat_itself_is_found_out_and_run_again_as_a_whole() {
+    for is_delivered in [false, true] {
+        let mut cluster = Cluster::new(SchedulerConfig::default(), &[1, 1]);
+        cluster.submit(vec![stage(0, 2, Exchange::Hash { partitions: 4 }, &[]), stage(1, 4, Exchange::Result, &[(0, hash(4))])]);
+        cluster.finish_stage(0);
+        let (_, _, first) = cluster.running[0].clone();
+        cluster.finish_one();
+        if is_delivered {
+            let (partition, attempt) = (first.slice.start, Some(first.attempt));
+            cluster.step(Event::ResultDelivered { job: JOB, partition, attempt });
+        }
+        let group = first.inputs[0].groups[0].clone();
+        let (executor, incarnation, attempt, partitions) =
+            (group.executor, group.incarnation, group.attempt, group.partitions.clone());
+        cluster.step(Event::OutputLost { executor, incarnation, attempt, partitions });
+        while let Some((executor, incarnation, spec)) = cluster.running.pop_front() {
+            let checksum = Some(if spec.attempt.stage == StageId(0) { 2 } else { 1 });
+            for partition in spec.slice.iter() {
+                let stat = PartitionStat { rows: 1, segment_bytes: vec![10; 4], checksum };
+                let attempt = spec.attempt;
+                cluster.step(Event::PartitionDone { executor, incarnation, attempt, partition, stat });
+            }
+            cluster.step(ended(executor, incarnation, spec.attempt, None));
+        }
+        assert_eq!(cluster.scheduler.counters().stages_distrusted, 1);
+        if is_delivered {
+            assert!(failure_of(&cluster.said).unwrap().message.contains("had been sent already"));
+        } else {
+            assert_eq!(cluster.phase(), JobPhase::Succeeded);
+            let reran = cluster.reran();
+            assert!(reran[0] == 3 && reran[1] >= 1, "the lost one twice, its sibling, and who had read them: {reran:?}");
         }
     }
 }

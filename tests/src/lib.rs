@@ -9,5 +9,6 @@ pub mod fixtures;
 pub mod oracle;
 pub mod proxy;
 pub mod rows;
+pub mod store;
 pub mod tpch;
 pub mod wait;

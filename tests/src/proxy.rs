@@ -31,24 +31,37 @@ pub enum Rule {
     Flip(u64),
 }
 
+/// What passed.
+#[derive(Debug, Default)]
+struct Counts {
+    fired: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counts {
+    fn fired(&self) {
+        self.fired.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// A listener whose connections end at another address.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     rule: watch::Sender<Rule>,
-    fired: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     accepting: AbortHandle,
 }
 
 impl Proxy {
-    /// Begins to pass bytes to `target`.
-    pub async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    /// Listens at `host` and begins to pass bytes to `target`.
+    pub async fn at(host: Ipv4Addr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (rule, rules) = watch::channel(Rule::Pass);
-        let fired = Arc::new(AtomicU64::new(0));
-        let accepting = tokio::spawn(accept(listener, target, rules, Arc::clone(&fired))).abort_handle();
-        Self { address, rule, fired, accepting }
+        let counts = Arc::<Counts>::default();
+        let accepting = tokio::spawn(accept(listener, target, rules, Arc::clone(&counts))).abort_handle();
+        Self { address, rule, counts, accepting }
     }
 
     /// Where it listens.
@@ -65,7 +78,13 @@ impl Proxy {
     /// How often it did something to bytes or connections.
     #[must_use]
     pub fn fired(&self) -> u64 {
-        self.fired.load(Ordering::Relaxed)
+        self.counts.fired.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that passed, both ways.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -88,16 +107,16 @@ pub fn free_port() -> u16 {
     ports.by_ref().take(COUNT.into()).find(|port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, rules: watch::Receiver<Rule>, fired: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, target: SocketAddr, rules: watch::Receiver<Rule>, counts: Arc<Counts>) {
     // Dropped with this future, and the connections with it.
     let mut connections = JoinSet::new();
     loop {
         let Ok((near, _)) = listener.accept().await else { continue };
         if *rules.borrow() == Rule::Cut {
-            fired.fetch_add(1, Ordering::Relaxed);
+            counts.fired();
             continue;
         }
-        let (rules, fired) = (rules.clone(), Arc::clone(&fired));
+        let (rules, counts) = (rules.clone(), Arc::clone(&counts));
         connections.spawn(async move {
             let Ok(far) = TcpStream::connect(target).await else { return };
             near.set_nodelay(true).ok();
@@ -106,10 +125,10 @@ async fn accept(listener: TcpListener, target: SocketAddr, rules: watch::Receive
             let (far_reads, far_writes) = far.into_split();
             let mut cut = rules.clone();
             tokio::select! {
-                () = pass(near_reads, far_writes, rules.clone(), Arc::clone(&fired)) => {}
-                () = pass(far_reads, near_writes, rules.clone(), Arc::clone(&fired)) => {}
+                () = pass(near_reads, far_writes, rules.clone(), Arc::clone(&counts)) => {}
+                () = pass(far_reads, near_writes, rules.clone(), Arc::clone(&counts)) => {}
                 _ = cut.wait_for(|rule| *rule == Rule::Cut) => {
-                    fired.fetch_add(1, Ordering::Relaxed);
+                    counts.fired();
                 }
             }
         });
@@ -121,7 +140,7 @@ async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut rules: watch::Receiver<Rule>,
-    fired: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 ) {
     let mut buffer = vec![0; CHUNK];
     let mut chunks = 0_u64;
@@ -132,7 +151,7 @@ async fn pass(
         let strikes = match rule {
             Rule::Pass | Rule::Cut => false,
             Rule::Stall => {
-                fired.fetch_add(1, Ordering::Relaxed);
+                counts.fired();
                 // An error means that the proxy is gone.
                 if rules.wait_for(|rule| *rule != Rule::Stall).await.is_err() {
                     return;
@@ -153,7 +172,8 @@ async fn pass(
             }
             Rule::Flip(_) => false,
         };
-        fired.fetch_add(u64::from(strikes), Ordering::Relaxed);
+        counts.fired.fetch_add(u64::from(strikes), Ordering::Relaxed);
+        counts.bytes.fetch_add(len as u64, Ordering::Relaxed);
         if to.write_all(&buffer[..len]).await.is_err() {
             return;
         }

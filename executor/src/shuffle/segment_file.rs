@@ -135,7 +135,7 @@ impl SegmentFile {
         let len = usize::try_from(extent.len).map_err(|_too_long| LostCause::Corrupt)?;
         let mut bytes = BytesMut::zeroed(len);
         file.read_exact_at(&mut bytes, extent.offset).map_err(|error| self.read_failed(&error))?;
-        self.decode(bytes.freeze())
+        self.decode(bytes.freeze()).inspect_err(|_damaged| self.dir.disk_failed(&self.path))
     }
 
     fn decode(&self, mut bytes: Bytes) -> Result<RecordBatch, LostCause> {
@@ -151,6 +151,9 @@ impl SegmentFile {
 
     fn read_failed(&self, error: &std::io::Error) -> LostCause {
         tracing::warn!(path = %self.path.display(), %error, "cannot read an evicted segment");
+        if error.kind() != std::io::ErrorKind::NotFound {
+            self.dir.disk_failed(&self.path);
+        }
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => LostCause::Corrupt,
             _ => LostCause::Missing,

@@ -23,6 +23,7 @@ use windrow_core::ids::Incarnation;
 use windrow_core::stage::Exchange;
 use windrow_core::task::PartitionStat;
 
+use super::checksum::RowChecksum;
 use super::compact::Compactor;
 use super::segment_file::{SegmentFileWriter, Segments};
 use super::store::{Finished, OutputKey, ShuffleStore};
@@ -54,6 +55,7 @@ pub struct PartitionWriter {
     /// What the pinned slices were when they were last copied: copying again waits until as much is new.
     copied_bytes: usize,
     rows: u64,
+    checksum: Option<RowChecksum>,
     file: Option<SegmentFileWriter>,
 }
 
@@ -108,8 +110,14 @@ impl PartitionWriter {
             pinned_bytes: 0,
             copied_bytes: 0,
             rows: 0,
+            checksum: None,
             file: None,
         })
+    }
+
+    /// Lets the partition's measures tell whether another run made the same rows.
+    pub(crate) fn with_checksum(self, checksum: RowChecksum) -> Self {
+        Self { checksum: Some(checksum), ..self }
     }
 
     /// Adds a batch. Waits only when memory is short and rows must go to disk.
@@ -121,6 +129,9 @@ impl PartitionWriter {
             return Ok(());
         }
         self.rows += batch.num_rows() as u64;
+        if let Some(checksum) = &mut self.checksum {
+            checksum.add(&batch);
+        }
         let grown = if self.router.is_some() { self.route(batch) } else { self.keep(0, batch) };
         let grown = grown.map_err(|error| classify(&error))?;
         self.reserve(grown).await
@@ -137,7 +148,8 @@ impl PartitionWriter {
         }
         self.reserve(grown).await?;
         let segment_bytes = self.segments.iter().map(|segment| segment.bytes).collect();
-        let stat = PartitionStat { rows: self.rows, segment_bytes };
+        let checksum = self.checksum.as_ref().and_then(RowChecksum::sum);
+        let stat = PartitionStat { rows: self.rows, segment_bytes, checksum };
         if self.file.is_some() {
             self.spill().await?;
         }

@@ -350,6 +350,7 @@ impl State {
             ("partitions_lost", counters.partitions_lost),
             ("partitions_rerun", counters.partitions_rerun),
             ("generations_raised", counters.generations_raised),
+            ("stages_distrusted", counters.stages_distrusted),
             ("stale_messages", counters.stale_messages.total()),
             ("executors_registered", counters.executors_registered),
             ("executors_lost", counters.executors_lost),

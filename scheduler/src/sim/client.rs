@@ -6,7 +6,7 @@ use std::sync::Arc;
 use windrow_core::Failure;
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::{JobId, StageId};
-use windrow_core::stage::StageGraph;
+use windrow_core::stage::{Repeats, StageGraph};
 use windrow_core::task::{InputGroup, JobStage};
 
 use super::data::{Output, answer, expected, mix};
@@ -40,12 +40,24 @@ impl World {
             (StageId(u32::try_from(stage).unwrap_or(0)), self.rng.u32(..partitions))
         });
         let (ready, received) = (BTreeMap::new(), BTreeMap::new());
-        let model = ModelJob { graph: Arc::clone(&graph), ready, received, is_over: false, poison };
+        let told = self.misjudged(job, &graph);
+        let model = ModelJob { graph, ready, received, is_over: false, poison };
         self.jobs.insert(job, model);
-        self.step(Event::JobSubmitted { job, graph });
+        self.step(Event::JobSubmitted { job, graph: told });
         if let Some(drawn) = self.strikes(self.options.rates.cancelled, Mischief::Cancel, job.0) {
             self.later(drawn % 4_000, Happening::ClientCancels(job));
         }
+    }
+
+    /// What a planner makes of a graph that does not see why some stages vary.
+    fn misjudged(&mut self, job: JobId, graph: &Arc<StageGraph>) -> Arc<StageGraph> {
+        let mut told = Arc::clone(graph);
+        for (index, stage) in graph.stages.iter().enumerate().filter(|(_, stage)| stage.repeats == Repeats::Varying) {
+            if !stage.whole && self.strikes(self.options.rates.misjudged, Mischief::Misjudge, job.0).is_some() {
+                Arc::make_mut(&mut told).stages[index].repeats = Repeats::Repeatable;
+            }
+        }
+        told
     }
 
     /// From now on the job is what the scheduler made of it.

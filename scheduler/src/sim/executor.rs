@@ -8,7 +8,7 @@ use windrow_core::ids::{AttemptId, ExecutorId, Incarnation, JobId};
 use windrow_core::stage::Repeats;
 use windrow_core::task::{InputGroup, Outcome, PartitionStat, TaskSpec};
 
-use super::data::{Output, read_sum, segment, token};
+use super::data::{Output, answer, read_sum, segment, token};
 use super::harm::Harm;
 use super::mischief::Mischief;
 use super::options::Script;
@@ -133,12 +133,12 @@ impl World {
         }
         self.deal(attempt, &mut outputs);
         for (partition, output) in partitions.zip(outputs) {
-            let rows = output.tokens.len() as u64;
+            let (rows, checksum) = (output.tokens.len() as u64, Some(answer(&output.tokens)));
             self.models[executor.0 as usize].outputs.entry(attempt).or_default().insert(partition, output);
             if let Some(drawn) = self.strikes(self.options.rates.lost_outputs, Mischief::LoseOutput, executor.0.into()) {
                 self.later(drawn % 2_000, Happening::LoseOutput { executor, attempt, partition });
             }
-            let stat = PartitionStat { rows, segment_bytes: vec![rows; self.rng.usize(..3)] };
+            let stat = PartitionStat { rows, segment_bytes: vec![rows; self.rng.usize(..3)], checksum };
             self.report(executor, Event::PartitionDone { executor, incarnation, attempt, partition, stat });
         }
         let remaining = if is_atomic { 0 } else { running.remaining - 1 };

@@ -37,11 +37,13 @@ pub enum Mischief {
     Delay,
     /// An attempt fails.
     Fail,
+    /// The planner takes a stage whose rows vary for one that repeats itself.
+    Misjudge,
 }
 
 impl Mischief {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Job,
         Self::Cancel,
         Self::Kill,
@@ -56,6 +58,7 @@ impl Mischief {
         Self::Repeat,
         Self::Delay,
         Self::Fail,
+        Self::Misjudge,
     ];
 }
 

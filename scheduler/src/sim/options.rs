@@ -36,6 +36,8 @@ pub struct Rates {
     pub failed: u64,
     /// Jobs cancelled by their client, in a thousand.
     pub cancelled: u64,
+    /// Stages whose rows vary that are taken for ones that repeat themselves, in a thousand.
+    pub misjudged: u64,
 }
 
 /// A single fault at one moment of a world without others.
@@ -141,6 +143,7 @@ impl Options {
             delayed: some(60),
             failed: some(80),
             cancelled: some(300),
+            misjudged: if seed % 4 == 2 { 500 } else { 0 },
         };
         let keep_outputs = some(1) > 0;
         let world = Self {

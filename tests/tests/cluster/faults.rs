@@ -3,166 +3,21 @@
 //! answer is the oracle's, and a case whose fault did not strike fails.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use windrow::{ErrorKind, ExecutorState, ExecutorStatus, Query, Session};
-use windrow_tests::proxy::{Proxy, Rule, free_port};
-use windrow_tests::rows::{self, Answer};
+use windrow::{ErrorKind, ExecutorState};
+use windrow_tests::proxy::Rule;
+use windrow_tests::rows;
 use windrow_tests::{engine, wait};
 
-use crate::answers::{self, data};
+use crate::answers;
 use crate::cancel::files;
-use crate::program::{self, LIMIT, Process};
-
-/// Many, so that a query takes long enough to be met by a fault.
-const PARTITIONS: u32 = 33;
-
-/// How long a query may take that waits for silences: several of 10 s.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// An executor whose links to the scheduler and from its readers pass proxies.
-struct Member {
-    name: String,
-    process: Process,
-    control: Proxy,
-    shuffle: Proxy,
-    spill: PathBuf,
-}
-
-/// A scheduler and executors of one slot.
-struct Fleet {
-    _scheduler: Process,
-    members: Vec<Member>,
-    session: Session,
-}
-
-impl Fleet {
-    async fn start(test: &str, executors: usize, memory: &str, variables: &[(&str, &str)]) -> Self {
-        let (scheduler, url) = Process::listening_with(&["scheduler", "--bind", "127.0.0.1:0"], variables);
-        let address: SocketAddr = url.trim_start_matches("grpc://").parse().unwrap();
-        let mut members = Vec::new();
-        for index in 0..executors {
-            members.push(Member::start(test, index, memory, address).await);
-        }
-        let session = windrow::connect(Some(&url)).await.unwrap();
-        let fleet = Self { _scheduler: scheduler, members, session };
-        fleet.until("all executors", |all| all.iter().filter(|one| one.state == ExecutorState::Alive).count() == executors).await;
-        fleet
-    }
-
-    /// With the tables of TPC-H.
-    async fn with_tables(test: &str, executors: usize, variables: &[(&str, &str)]) -> Self {
-        let fleet = Self::start(test, executors, "512MB", variables).await;
-        answers::prepare(&fleet.session, &data().await.folder, PARTITIONS).await;
-        fleet
-    }
-
-    async fn until(&self, what: &str, mut holds: impl FnMut(&[ExecutorStatus]) -> bool) {
-        wait::until(what, LIMIT, async || holds(&self.session.status().await.unwrap().executors).then_some(())).await;
-    }
-
-    async fn becomes(&self, index: usize, state: ExecutorState) {
-        wait::until("its new state", LIMIT, async || (self.status(index).await.state == state).then_some(())).await;
-    }
-
-    async fn status(&self, index: usize) -> ExecutorStatus {
-        let status = self.session.status().await.unwrap();
-        status.executors.into_iter().find(|one| one.name == self.members[index].name).unwrap()
-    }
-
-    async fn counter(&self, name: &str) -> u64 {
-        let counters = self.session.status().await.unwrap().counters;
-        counters.into_iter().find(|(known, _)| known == name).unwrap().1
-    }
-
-    /// Runs query `number` of TPC-H, lets `strike` happen once a part of it is done, and compares the answer.
-    async fn run(&self, number: usize, strike: impl AsyncFnOnce(&Query)) {
-        let data = data().await;
-        let mut query = self.session.sql(data.sql(number)).await.unwrap();
-        wait::until("a part of the query", LIMIT, async || {
-            let progress = query.progress();
-            (progress.tasks_done > progress.tasks_total / 6 || progress.state.is_over()).then_some(())
-        })
-        .await;
-        strike(&query).await;
-        let schema = query.schema();
-        let answer = async {
-            let mut batches = Vec::new();
-            while let Some(batch) = query.next_batch().await.unwrap() {
-                batches.push(batch);
-            }
-            Answer::new(&schema, &batches)
-        };
-        let answer =
-            windrow_executor::timer::deadline(PATIENCE, answer).await.unwrap_or_else(|| panic!("no answer in {PATIENCE:?}"));
-        if let Some(difference) = data.difference(number, &answer) {
-            panic!("q{number:02}: {difference}");
-        }
-    }
-
-    /// Runs queries until one is still running when `strike` can be let happen, a few times at most.
-    async fn run_until_met(&self, number: usize, strike: impl AsyncFn()) {
-        for _ in 0..20 {
-            let mut is_met = false;
-            self.run(number, async |query| {
-                is_met = !query.progress().state.is_over();
-                if is_met {
-                    strike().await;
-                }
-            })
-            .await;
-            if is_met {
-                return;
-            }
-        }
-        panic!("no fault met a running query");
-    }
-
-    /// Runs queries while others meet `rule` when they read from the first executor.
-    async fn run_unreadable(&self, rule: Rule) {
-        let shuffle = &self.members[0].shuffle;
-        self.run_until_met(18, async || shuffle.set(rule)).await;
-        if shuffle.fired() == 0 {
-            // It came when all had been read.
-            self.run(18, async |_| {}).await;
-        }
-        assert!(shuffle.fired() > 0, "nobody wanted to read from it");
-    }
-}
-
-impl Member {
-    async fn start(test: &str, index: usize, memory: &str, scheduler: SocketAddr) -> Self {
-        let name = format!("executor-{index}");
-        let port = free_port();
-        let (control, shuffle) = (Proxy::to(scheduler).await, Proxy::to(SocketAddr::from(([127, 0, 0, 1], port))).await);
-        let spill = program::scratch(&format!("{test}-{index}"));
-        let (bind, advertise) = (format!("127.0.0.1:{port}"), shuffle.address().to_string());
-        let (scheduler, folder) = (control.address().to_string(), spill.to_string_lossy().into_owned());
-        let process = Process::silent(&[
-            "executor",
-            "--scheduler",
-            &scheduler,
-            "--name",
-            &name,
-            "--slots",
-            "1",
-            "--memory-limit",
-            memory,
-            "--bind",
-            &bind,
-            "--advertise",
-            &advertise,
-            "--spill-dir",
-            &folder,
-        ]);
-        Self { name, process, control, shuffle, spill }
-    }
-}
+use crate::fleet::Fleet;
+use crate::program::LIMIT;
 
 /// Silences that kill after 3 s instead of 10.
-const HASTY: [(&str, &str); 2] = [("WINDROW_SCHEDULER__SUSPECT_AFTER", "1s"), ("WINDROW_SCHEDULER__DEAD_AFTER", "3s")];
+pub(crate) const HASTY: [(&str, &str); 2] = [("WINDROW_SCHEDULER__SUSPECT_AFTER", "1s"), ("WINDROW_SCHEDULER__DEAD_AFTER", "3s")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_executor_that_stands_still_is_replaced_and_comes_back() {

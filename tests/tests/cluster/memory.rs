@@ -109,6 +109,29 @@ async fn what_a_killed_executor_left_on_disk_is_removed_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_executor_that_may_open_few_files_lives_on() {
+    let (_scheduler, url) = Process::listening(&["scheduler", "--bind", "127.0.0.1:0"]);
+    let spill = program::scratch("handles").to_string_lossy().into_owned();
+    let address = url.trim_start_matches("grpc://");
+    let arguments =
+        ["executor", "--scheduler", address, "--slots", "2", "--memory-limit", "96MB", "--spill-dir", &spill, "--name", "few"];
+    let _executor = Process::silent_with_handles(48, &arguments);
+    let session = windrow::connect(Some(&url)).await.unwrap();
+    wait::until("the executor", LIMIT, async || (session.status().await.unwrap().executors.len() == 1).then_some(())).await;
+    engine::cut(&session, 64).await;
+    // Every partition writes files, and every reader opens those of all.
+    let sql = format!("SELECT text, count(*) FROM {ROWS} GROUP BY text");
+    match count(session.sql(&sql).await.unwrap()).await {
+        Ok(rows) => assert_eq!(rows, 1_000_000),
+        Err(error) => assert_eq!(error.kind, ErrorKind::ResourcesExhausted, "{error}"),
+    }
+    let (_, batches) = engine::run(&session, "SELECT count(*) FROM generate_series(1, 1000)").await.unwrap();
+    assert_eq!(rows::cells(&batches)[0][0].to_string(), "1000");
+    let status = session.status().await.unwrap();
+    assert_eq!(status.counters.iter().find(|(name, _)| name == "executors_lost").unwrap().1, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_quota_is_an_error_that_names_it() {
     let spill = program::scratch("spill-quota");
     let node = Node::start(spill.clone(), &["--memory-limit", "96MB", "--spill-limit", "8MB"]).await;

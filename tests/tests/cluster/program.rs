@@ -86,9 +86,31 @@ impl Process {
         }
     }
 
+    /// The same with at most so many open files.
+    pub(crate) fn silent_with_handles(handles: u32, arguments: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {handles} && exec \"$0\" \"$@\"")]).arg(path()).args(arguments);
+        Self { child: command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap() }
+    }
+
     /// Starts the program without reading its output.
     pub(crate) fn silent(arguments: &[&str]) -> Self {
-        Self { child: command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap() }
+        Self::silent_in(None, arguments, &[])
+    }
+
+    /// The same, perhaps in a network namespace, with variables in its environment.
+    pub(crate) fn silent_in(namespace: Option<&str>, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = match namespace {
+            // `ip` becomes the program, so that signals reach it.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(path()).args(arguments).stdin(Stdio::null());
+                command
+            }
+            None => self::command(arguments),
+        };
+        let child = command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child }
     }
 
     /// Sends it a signal, as `kill -NAME` does.
