@@ -57,9 +57,7 @@ impl FileTables {
 
     /// The format by the name's own ending, else by the first file found that has a known one.
     async fn format(&self, name: &str, url: &ListingTableUrl) -> Result<(Arc<dyn FileFormat>, String)> {
-        let store = self.state.runtime_env().object_store(url).map_err(|source| {
-            ours(Error::new(ErrorKind::NotFound, format!("no store is known for '{name}'")).with_source(source))
-        })?;
+        let store = self.state.runtime_env().object_store(url)?;
         let mut files = url.list_all_files(&self.state, store.as_ref(), "").await?.take(FORMAT_PROBE_MAX);
         let mut first = None;
         while let Some(file) = files.try_next().await.map_err(|source| not_found(name, &source))? {

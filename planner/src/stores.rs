@@ -81,9 +81,12 @@ fn open(url: &Url) -> std::result::Result<Arc<dyn ObjectStore>, Error> {
             let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]);
             builder.with_client_options(options).with_retry(retry()).build().map(shared)
         }
-        scheme => {
-            return Err(Error::new(ErrorKind::Unsupported, format!("files at '{scheme}://' cannot be read"))
-                .with_help("known are local paths, s3://, gs://, az://, abfss://, http:// and https://"));
+        _ => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("files at '{}' cannot be read", &url[..Position::BeforePath]),
+            )
+            .with_help("known are local paths, s3://, gs://, az://, abfss://, http:// and https://"));
         }
     };
     opened.map_err(|source| {

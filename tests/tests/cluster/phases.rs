@@ -25,7 +25,7 @@ const SCAN: &str =
 const WIDE: &str = "SELECT o_orderdate, count(*), min(l_comment), sum(v) \
     FROM (SELECT l_orderkey, l_comment, unnest(range(1, 30)) AS v FROM lineitem) JOIN orders ON l_orderkey = o_orderkey GROUP BY o_orderdate";
 
-/// A small stage that is done at once, and a single task that takes a while, of which a third stage needs both.
+/// A scan that is done at once, and a single task that takes a while; a third stage needs both.
 const WAITING: &str = "SELECT a.k, n, m FROM (SELECT l_orderkey AS k, count(*) AS n FROM lineitem GROUP BY l_orderkey) a JOIN \
     (SELECT value AS k, max(levenshtein(repeat(CAST(value AS VARCHAR), 60), repeat('01234', 60))) AS m FROM generate_series(1, 30000) GROUP BY value) b \
     ON a.k = b.k";
@@ -116,7 +116,7 @@ async fn killed_when_it_holds_inputs_and_runs_nothing() {
     let holds = async |fleet: &Fleet| {
         choose("an idle holder", fleet, |seen| {
             let busy = seen.executors.iter().filter(|one| one.slots_used > 0).count();
-            if seen.progress.tasks_done >= 2 * PARTITIONS && busy == 1 { one(fleet, seen, false) } else { None }
+            if seen.progress.tasks_done >= PARTITIONS && busy == 1 { one(fleet, seen, false) } else { None }
         })
         .await
     };

@@ -85,7 +85,7 @@ async fn a_file_by_its_http_address_and_stores_that_are_not_there() {
     assert_eq!(count, "true");
     for (missing, kind) in [
         ("s3://tables/nothing/*.parquet", ErrorKind::NotFound),
-        ("s3://elsewhere/x.parquet", ErrorKind::NotFound),
+        ("s3://elsewhere/x.parquet", ErrorKind::Unavailable),
         ("http://127.0.0.1:1/x.parquet", ErrorKind::Unavailable),
         ("ftp://127.0.0.1/x.parquet", ErrorKind::Unsupported),
     ] {
