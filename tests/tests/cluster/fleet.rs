@@ -10,6 +10,7 @@ use windrow_tests::rows::Answer;
 use windrow_tests::wait;
 
 use crate::answers::{self, data};
+use crate::cancel::files;
 use crate::network::Network;
 use crate::program::{self, LIMIT, Process};
 
@@ -116,6 +117,21 @@ impl Fleet {
         }
     }
 
+    /// Waits until no executor that lives has a slot in use, or rows or files of a query that is over.
+    pub(crate) async fn leaves_nothing(&self) {
+        wait::until("nothing left behind", LIMIT, async || {
+            let executors = self.session.status().await.unwrap().executors;
+            let mut alive = executors.iter().filter(|one| one.state == ExecutorState::Alive);
+            let is_clean = alive.all(|one| {
+                let member = self.members.iter().find(|member| member.name == one.name);
+                let has_files = member.is_some_and(|member| files(&member.spill).len() > self.idle_files);
+                (one.slots_used, one.store_bytes, one.disk_bytes) == (0, 0, 0) && !has_files
+            });
+            is_clean.then_some(())
+        })
+        .await;
+    }
+
     /// Runs queries until one is still running when `strike` can be let happen, a few times at most.
     pub(crate) async fn run_until_met(&self, number: usize, strike: impl AsyncFn()) {
         for _ in 0..20 {
@@ -128,7 +144,7 @@ impl Fleet {
             })
             .await;
             if is_met {
-                return;
+                return self.leaves_nothing().await;
             }
         }
         panic!("no fault met a running query");

@@ -64,6 +64,7 @@ async fn kill(test: &str, sql: &str, memory: &str, victim: impl AsyncFn(&Fleet) 
     println!("{test}: {lost} partitions lost, {reruns} run again");
     assert!(reruns <= lost, "{reruns} partitions ran again, though only {lost} were lost");
     assert_eq!(fleet.counter("executors_lost").await, 1);
+    fleet.leaves_nothing().await;
     reruns
 }
 

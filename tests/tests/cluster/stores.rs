@@ -33,6 +33,7 @@ async fn a_store_in_trouble_costs_only_time() {
     for number in [3, 5, 18, 21] {
         fleet.run(number, async |_| {}).await;
     }
+    fleet.leaves_nothing().await;
     println!("faults fired: {:?}", store.fired());
     let fired = store.fired();
     for (name, count) in [("503", &fired.refused), ("429", &fired.too_many), ("slow", &fired.slow), ("cut", &fired.cut)] {
