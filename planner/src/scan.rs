@@ -10,6 +10,7 @@
 //!
 //! A scan that every task reads entirely (the collected side of a join) keeps its files in the template.
 
+mod footer;
 mod guarded;
 mod line;
 mod unchanged;

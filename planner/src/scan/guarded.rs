@@ -1,5 +1,5 @@
 //! The source of a decoded scan with two guards around each file: before it is read it is compared with what was planned
-//! (`unchanged.rs`), and an error names the file and, for text, the line (`line.rs`).
+//! (`unchanged.rs`), and an error names the file and, for text, the line (`line.rs`), and keeps what the store said (`footer.rs`).
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use windrow_core::{ErrorKind, Failed, Failure};
 
+use super::footer::with_typed_footers;
 use super::line::Lines;
 use super::unchanged;
 use crate::contain::{contained, contained_future, contained_stream};
@@ -58,7 +59,8 @@ impl FileSource for Guarded {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let inner = self.inner.create_morselizer(Arc::clone(&store), config, partition)?;
+        let source = with_typed_footers(&self.inner, &store);
+        let inner = source.create_morselizer(Arc::clone(&store), config, partition)?;
         let root = root(config.object_store_url.as_str()).to_owned();
         Ok(Box::new(Files { inner, store, root, lines: self.lines.clone() }))
     }
