@@ -95,3 +95,16 @@ async fn a_file_by_its_http_address_and_stores_that_are_not_there() {
         assert!(error.to_string().contains(missing.split("/x.").next().unwrap().trim_end_matches("*.parquet")), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_lists_and_gives_nothing_is_not_taken_for_one_of_damaged_files() {
+    let store = Store::over(&data().await.folder, Trouble { refused: 1_000, ..Trouble::default() }).await;
+    let environment = store.environment();
+    let variables: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let fleet = Fleet::start("store-empty", 2, "512MB", &variables).await;
+    let sql = format!("CREATE EXTERNAL TABLE part (p_size INT) STORED AS PARQUET LOCATION 's3://{BUCKET}/part/'");
+    engine::run(&fleet.session, &sql).await.unwrap();
+    let error = run(&fleet.session, "SELECT sum(p_size) FROM part").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("503"), "{error}");
+}
