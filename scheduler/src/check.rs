@@ -22,6 +22,7 @@ use windrow_core::task::Slice;
 
 use crate::Scheduler;
 use crate::job::{Attempt, Job, reads};
+use crate::recovery::DEATHS_FACTOR;
 use crate::stage_state::{Partition, State};
 use crate::status::JobPhase;
 
@@ -158,7 +159,7 @@ impl Scheduler {
         for (partition, entry) in (0_u32..).zip(&job.stages[stage].partitions) {
             let place = || format!("partition {partition} of {id} of {}: {entry:?}", job.id);
             let bounds = entry.failures < config.attempts_max.max(1)
-                && entry.deaths.len() < (config.deaths_max.max(1) as usize).saturating_add(1)
+                && entry.deaths.len() <= (config.deaths_max.max(1) as usize).saturating_mul(DEATHS_FACTOR)
                 && entry.generation <= config.generations_max;
             hold(bounds, "I8 bounds", place)?;
             match entry.state {

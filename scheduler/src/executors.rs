@@ -89,6 +89,8 @@ pub(crate) struct Executors {
     live_slots: u64,
     /// Live or suspect: what a waiting job may hope for.
     usable: u32,
+    /// Executors lost that ran nothing which was on another when that was lost: deaths that happen anyway.
+    pub(crate) lost_anyway: u64,
 }
 
 impl Executors {

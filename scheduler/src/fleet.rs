@@ -214,6 +214,8 @@ impl Scheduler {
         let Some((incarnation, leases, outputs)) = taken else { return };
         self.draining.remove(&id);
         if !is_drained {
+            let is_suspect = |lease: &Lease| self.jobs.get(&lease.attempt.job).is_some_and(|job| job.has_suspects(lease.attempt));
+            self.executors.lost_anyway += u64::from(!leases.iter().any(is_suspect));
             self.counters.executors_lost += 1;
             self.out.push(Action::Fence { executor: id, incarnation });
         }

@@ -9,7 +9,7 @@
 //! | `Transient` | partition | again after a backoff, elsewhere if possible | `attempts_max`; `retry_percent` of the job's attempts |
 //! | `Corrupt`, `Cancelled` by the executor | partition | again, elsewhere if possible | `attempts_max` |
 //! | `Panic`, `Internal` | partition | once more, elsewhere if possible | 1 |
-//! | its executor is gone | partition | again; before the last time alone on an executor, so that nobody is blamed for being there | `deaths_max` |
+//! | its executor is gone | partition | again; before the last time alone on an executor, so that nobody is blamed for being there | `deaths_max`, more where executors die anyway |
 //!
 //! A lost output is first only marked as gone. What is gone and still wanted is queued again by [`Job::demand`], in a raised generation;
 //! queueing a partition opens it, which makes its own inputs wanted again, and so on down to the leaves. Consumers that committed stay
@@ -35,6 +35,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// A job may have this many attempts fail in passing, however few it has.
 const RETRIES_MIN: u64 = 20;
+
+/// Where executors die anyway, a partition is blamed after this many times `deaths_max` deaths at the latest.
+pub(crate) const DEATHS_FACTOR: usize = 3;
 
 /// How a partition waits for its next attempt.
 enum Again {
@@ -161,6 +164,15 @@ impl Job {
         let (times, stage, executor) = (entry.failures, attempt.id.stage, attempt.executor);
         let what = format!("{} (partition {partition} of {stage} failed {times} times, last on {executor})", failed.message);
         Err(Failed::new(failed.failure.clone(), what))
+    }
+
+    /// Whether an attempt runs a partition that was on another executor when that was lost.
+    pub(crate) fn has_suspects(&self, attempt: AttemptId) -> bool {
+        let number = attempt.attempt.number;
+        self.attempts.get(&number).is_some_and(|attempt| {
+            let partitions = &self.stages[attempt.stage].partitions;
+            attempt.slice.iter().map(|partition| &partitions[partition as usize]).any(|entry| !entry.deaths.is_empty())
+        })
     }
 
     /// Whether a partition was running wherever executors were lost, so that it must show alone what it does.
@@ -479,11 +491,17 @@ impl Job {
         for partition in self.still_running(attempt, number) {
             let entry = &mut self.stages[attempt.stage].partitions[partition as usize];
             if how != LostHow::Drained {
+                if entry.deaths.is_empty() {
+                    entry.lost_anyway = cx.executors.lost_anyway;
+                }
                 entry.deaths.push((attempt.executor, how));
             }
-            let (deaths, most) = (u32::try_from(entry.deaths.len()).unwrap_or(u32::MAX), cx.config.deaths_max.max(1));
+            let (deaths, most) = (entry.deaths.len(), cx.config.deaths_max.max(1) as usize);
+            // As many more as there were deaths without it meanwhile: those happen anyway, whoever is there.
+            let others = usize::try_from(cx.executors.lost_anyway - entry.lost_anyway).unwrap_or(usize::MAX);
             let by_presence = cx.faults.has(Fault::BlamedByPresence);
-            if deaths >= most && (attempt.is_alone || by_presence) {
+            let is_enough = deaths >= most.saturating_add(others) || deaths >= most.saturating_mul(DEATHS_FACTOR) || by_presence;
+            if deaths >= most && is_enough && (attempt.is_alone || by_presence) {
                 return Err(poison(attempt.id.stage, partition, &entry.deaths));
             }
             self.requeue(cx, attempt.stage, partition, &Again::Now);
@@ -514,7 +532,7 @@ fn poison(stage: StageId, partition: u32, deaths: &[(ExecutorId, LostHow)]) -> F
     Failed::new(
         Failure::Poison,
         format!(
-            "partition {partition} of {stage} was running on every executor that was lost: {}, the last one while it ran nothing else; a function or a \
+            "partition {partition} of {stage} was running on these executors when they were lost: {}, the last one while it ran nothing else; a function or a \
              file of the query ends the process, see the executors' logs",
             each.join(", ")
         ),

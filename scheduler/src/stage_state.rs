@@ -67,6 +67,8 @@ pub(crate) struct Partition {
     pub(crate) shortages: u32,
     /// The executors that were lost while they ran it, since it last committed.
     pub(crate) deaths: Vec<(ExecutorId, LostHow)>,
+    /// [`Executors::lost_anyway`](crate::executors::Executors::lost_anyway) after the first of them.
+    pub(crate) lost_anyway: u64,
     /// The longest slice it may be part of.
     pub(crate) slice_max: u32,
     /// Prefer another executor.
@@ -91,6 +93,7 @@ impl Partition {
             crashes: 0,
             shortages: 0,
             deaths: Vec::new(),
+            lost_anyway: 0,
             slice_max: u32::MAX,
             avoid: None,
             rows: 0,

@@ -17,7 +17,8 @@ pub struct SchedulerConfig {
     pub dead_after: Duration,
     /// Attempts of one partition that may fail before the job does.
     pub attempts_max: u32,
-    /// Executors that may be lost while they run the same partition before the job fails, the last one while it runs nothing else.
+    /// Executors that may be lost while they run the same partition before the job fails, the last one while it runs nothing else;
+    /// as many more as were lost meanwhile without it, because those happen anyway, up to three times as many.
     pub deaths_max: u32,
     /// Attempts of a job that may fail in passing (a store, a connection), in percent of its attempts; always at least 20.
     pub retry_percent: u32,

@@ -165,6 +165,32 @@ fn who_ends_executors_is_found_alone_and_who_was_merely_there_is_not() {
 }
 
 #[test]
+fn who_is_struck_where_executors_die_anyway_is_not_blamed_for_it_so_soon() {
+    for (others, most) in [(0, 3), (1, 4), (2, 5), (20, 9)] {
+        let mut cluster = Cluster::new(SchedulerConfig::default(), &[1, 1]);
+        cluster.submit(one_stage(1));
+        let mut incarnations = [1_u64; 2];
+        let mut again = |cluster: &mut Cluster, executor: u32| {
+            let incarnation = &mut incarnations[executor as usize];
+            cluster.lose(executor, *incarnation);
+            *incarnation += 1;
+            cluster.register(executor, *incarnation, 1);
+        };
+        let mut deaths = 0;
+        while let Some((executor, ..)) = cluster.running.pop_front() {
+            deaths += 1;
+            again(&mut cluster, executor.0);
+            for _ in 0..if deaths == 1 { others } else { 0 } {
+                let idle = 1 - cluster.running[0].0.0;
+                again(&mut cluster, idle);
+            }
+        }
+        assert_eq!(deaths, most, "with {others} deaths elsewhere");
+        assert_eq!(failure_of(&cluster.said).unwrap().failure, Failure::Poison);
+    }
+}
+
+#[test]
 fn trouble_in_passing_has_a_budget() {
     let config = SchedulerConfig { attempts_max: 1_000, ..SchedulerConfig::default() };
     let mut cluster = Cluster::new(config, &[1]);
