@@ -41,12 +41,20 @@ impl RowChecksum {
         self.hashes.resize(batch.num_rows(), 0);
         let columns = self.columns.iter().map(|&index| batch.column(index));
         let hashes = create_hashes(columns, &STATE, &mut self.hashes);
-        self.sum = hashes.ok().map(|hashes| hashes.iter().fold(sum, |sum, hash| sum.wrapping_add(*hash)));
+        self.sum = hashes.ok().map(|hashes| hashes.iter().fold(sum, |sum, hash| sum.wrapping_add(scrambled(*hash))));
     }
 
     pub(crate) fn sum(&self) -> Option<u64> {
         self.sum
     }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014). A row's hash is a
+/// linear combination of its columns' hashes: summed as they are, values that change places between rows would not show.
+fn scrambled(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    hash ^ (hash >> 31)
 }
 
 fn has_floats(of: &DataType) -> bool {
