@@ -14,6 +14,10 @@ use windrow_core::stage::{Exchange, InputRead, Stage, StageGraph, StageInput};
 use windrow_core::task::{Outcome, PartitionStat};
 use windrow_scheduler::{Action, Event, Scheduler};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXECUTORS: u32 = 10_000;
 const TASKS: u32 = 100_000;
 

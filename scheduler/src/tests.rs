@@ -11,7 +11,7 @@ use windrow_core::failure::{CancelReason, Failed, Failure, LostCause, Resource, 
 use windrow_core::ids::{AttemptId, AttemptNumber, Epoch, ExecutorId, Generation, Incarnation, JobId, StageId, TaskId};
 use windrow_core::message::Registration;
 use windrow_core::stage::{Alternative, Exchange, InputRead, Repeats, Stage, StageGraph, StageInput};
-use windrow_core::task::{Outcome, PartitionStat, TaskSpec};
+use windrow_core::task::{InputGroup, Outcome, PartitionStat, TaskSpec};
 use windrow_core::{ErrorKind, failure::TransientKind as Transient};
 
 use crate::{Action, Event, JobPhase, JobState, Scheduler};
@@ -333,27 +333,28 @@ fn an_undelivered_result_is_computed_again_and_a_delivered_one_is_not() {
     assert_eq!((cluster.phase(), cluster.reran()), (JobPhase::Succeeded, vec![1]));
 }
 
+/// Two stages: of the second one partition has read the first, whose output is then lost where it read.
+fn read_and_lost(repeats: Repeats, is_delivered: bool) -> Cluster {
+    let mut cluster = Cluster::new(SchedulerConfig::default(), &[1, 1]);
+    let mut stages = vec![stage(0, 2, Exchange::Hash { partitions: 4 }, &[]), stage(1, 4, Exchange::Result, &[(0, hash(4))])];
+    stages[0].repeats = repeats;
+    cluster.submit(stages);
+    cluster.finish_stage(0);
+    let (_, _, first) = cluster.running[0].clone();
+    cluster.finish_one();
+    if is_delivered {
+        let (partition, attempt) = (first.slice.start, Some(first.attempt));
+        cluster.step(Event::ResultDelivered { job: JOB, partition, attempt });
+    }
+    let InputGroup { executor, incarnation, attempt, partitions, .. } = first.inputs[0].groups[0].clone();
+    cluster.step(Event::OutputLost { executor, incarnation, attempt, partitions });
+    cluster
+}
+
 #[test]
 fn a_varying_stage_is_rolled_back_as_a_whole_or_the_job_says_why_not() {
     for is_delivered in [false, true] {
-        let mut cluster = Cluster::new(SchedulerConfig::default(), &[1, 1]);
-        let mut stages = vec![stage(0, 2, Exchange::Hash { partitions: 4 }, &[]), stage(1, 4, Exchange::Result, &[(0, hash(4))])];
-        stages[0].repeats = Repeats::Varying;
-        cluster.submit(stages);
-        cluster.finish_stage(0);
-        let (_, _, first) = cluster.running[0].clone();
-        cluster.finish_one();
-        if is_delivered {
-            let (partition, attempt) = (first.slice.start, Some(first.attempt));
-            cluster.step(Event::ResultDelivered { job: JOB, partition, attempt });
-        }
-        let group = first.inputs[0].groups[0].clone();
-        cluster.step(Event::OutputLost {
-            executor: group.executor,
-            incarnation: group.incarnation,
-            attempt: group.attempt,
-            partitions: group.partitions,
-        });
+        let mut cluster = read_and_lost(Repeats::Varying, is_delivered);
         cluster.finish_all();
         if is_delivered {
             assert!(failure_of(&cluster.said).unwrap().message.contains("had been sent already"));
@@ -366,19 +367,7 @@ fn a_varying_stage_is_rolled_back_as_a_whole_or_the_job_says_why_not() {
 #[test]
 fn a_stage_that_does_not_repeat_itself_is_found_out_and_run_again_as_a_whole() {
     for is_delivered in [false, true] {
-        let mut cluster = Cluster::new(SchedulerConfig::default(), &[1, 1]);
-        cluster.submit(vec![stage(0, 2, Exchange::Hash { partitions: 4 }, &[]), stage(1, 4, Exchange::Result, &[(0, hash(4))])]);
-        cluster.finish_stage(0);
-        let (_, _, first) = cluster.running[0].clone();
-        cluster.finish_one();
-        if is_delivered {
-            let (partition, attempt) = (first.slice.start, Some(first.attempt));
-            cluster.step(Event::ResultDelivered { job: JOB, partition, attempt });
-        }
-        let group = first.inputs[0].groups[0].clone();
-        let (executor, incarnation, attempt, partitions) =
-            (group.executor, group.incarnation, group.attempt, group.partitions.clone());
-        cluster.step(Event::OutputLost { executor, incarnation, attempt, partitions });
+        let mut cluster = read_and_lost(Repeats::Repeatable, is_delivered);
         while let Some((executor, incarnation, spec)) = cluster.running.pop_front() {
             let checksum = Some(if spec.attempt.stage == StageId(0) { 2 } else { 1 });
             for partition in spec.slice.iter() {

@@ -23,11 +23,13 @@ const SCAN: &str =
 
 /// Some 200 MB of rows that cross the network, in many batches.
 const WIDE: &str = "SELECT o_orderdate, count(*), min(l_comment), sum(v) \
-    FROM (SELECT l_orderkey, l_comment, unnest(range(1, 30)) AS v FROM lineitem) JOIN orders ON l_orderkey = o_orderkey GROUP BY o_orderdate";
+    FROM (SELECT l_orderkey, l_comment, unnest(range(1, 30)) AS v FROM lineitem) \
+    JOIN orders ON l_orderkey = o_orderkey GROUP BY o_orderdate";
 
 /// A scan that is done at once, and a single task that takes a while; a third stage needs both.
 const WAITING: &str = "SELECT a.k, n, m FROM (SELECT l_orderkey AS k, count(*) AS n FROM lineitem GROUP BY l_orderkey) a JOIN \
-    (SELECT value AS k, max(levenshtein(repeat(CAST(value AS VARCHAR), 60), repeat('01234', 60))) AS m FROM generate_series(1, 30000) GROUP BY value) b \
+    (SELECT value AS k, max(levenshtein(repeat(CAST(value AS VARCHAR), 60), repeat('01234', 60))) AS m \
+    FROM generate_series(1, 30000) GROUP BY value) b \
     ON a.k = b.k";
 
 /// Little to read, and much to do with it.

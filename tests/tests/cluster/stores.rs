@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 
 use windrow::{ErrorKind, Result, Session};
 use windrow_executor::timer;
@@ -11,11 +12,16 @@ use windrow_tests::{engine, rows, wait};
 use crate::answers::{self, data};
 use crate::fleet::{Fleet, PARTITIONS, PATIENCE};
 
-/// A cluster whose tables are in `store`.
-async fn fleet(test: &str, store: &Store) -> Fleet {
+/// A cluster that reads from `store`.
+async fn bare_fleet(test: &str, store: &Store) -> Fleet {
     let environment = store.environment();
     let variables: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let fleet = Fleet::start(test, 2, "512MB", &variables).await;
+    Fleet::start(test, 2, "512MB", &variables).await
+}
+
+/// A cluster whose tables are in `store`.
+async fn fleet(test: &str, store: &Store) -> Fleet {
+    let fleet = bare_fleet(test, store).await;
     answers::prepare(&fleet.session, Path::new(&format!("s3://{BUCKET}")), PARTITIONS).await;
     fleet
 }
@@ -37,7 +43,7 @@ async fn a_store_in_trouble_costs_only_time() {
     println!("faults fired: {:?}", store.fired());
     let fired = store.fired();
     for (name, count) in [("503", &fired.refused), ("429", &fired.too_many), ("slow", &fired.slow), ("cut", &fired.cut)] {
-        assert!(count.load(std::sync::atomic::Ordering::Relaxed) > 0, "{name} never happened");
+        assert!(count.load(Relaxed) > 0, "{name} never happened");
     }
 }
 
@@ -45,7 +51,7 @@ async fn a_store_in_trouble_costs_only_time() {
 async fn a_store_that_comes_back_in_time_costs_only_time_and_one_that_does_not_an_error() {
     let store = Store::over(&data().await.folder, Trouble::default()).await;
     let fleet = fleet("store-down", &store).await;
-    let refused = || store.fired().refused.load(std::sync::atomic::Ordering::Relaxed);
+    let refused = || store.fired().refused.load(Relaxed);
     fleet
         .run(18, async |_| {
             store.set_down(true);
@@ -99,9 +105,7 @@ async fn a_file_by_its_http_address_and_stores_that_are_not_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_lists_and_gives_nothing_is_not_taken_for_one_of_damaged_files() {
     let store = Store::over(&data().await.folder, Trouble { refused: 1_000, ..Trouble::default() }).await;
-    let environment = store.environment();
-    let variables: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let fleet = Fleet::start("store-empty", 2, "512MB", &variables).await;
+    let fleet = bare_fleet("store-empty", &store).await;
     let sql = format!("CREATE EXTERNAL TABLE part (p_size INT) STORED AS PARQUET LOCATION 's3://{BUCKET}/part/'");
     engine::run(&fleet.session, &sql).await.unwrap();
     let error = run(&fleet.session, "SELECT sum(p_size) FROM part").await.unwrap_err();
