@@ -15,7 +15,7 @@ use windrow_core::stage::StageGraph;
 use windrow_core::task::{InputGroup, JobStage, Outcome, Slice, TaskSpec};
 use windrow_core::transport::ShuffleTransport;
 use windrow_executor::{Executor, ExecutorOptions, timer};
-use windrow_planner::{ClusterShape, Planned, PlannerSession};
+use windrow_planner::{ClusterShape, Planned, PlannerSession, SessionOptions};
 
 use crate::transport::InProcessTransport;
 
@@ -83,7 +83,8 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 /// The stages of a query.
 pub(crate) async fn planned(sql: &str, partitions: u32) -> StageGraph {
-    let session = PlannerSession::new(cut_everything(partitions)).unwrap();
+    let options = SessionOptions { query: cut_everything(partitions), ..Default::default() };
+    let session = PlannerSession::new(options).unwrap();
     match session.plan(sql, ClusterShape { executors: 2, slots: 4 }).await.unwrap() {
         Planned::Job(job) => job.graph,
         other => panic!("not a job: {other:?}"),

@@ -28,7 +28,7 @@ mod testing;
 
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
-pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession};
+pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, SessionOptions};
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};
 pub use stores::{Stores, stores};
 pub use task_plan::{TaskPlan, decode_task};

@@ -95,6 +95,13 @@ pub struct Names {
     pub settings: Vec<String>,
 }
 
+/// What a session is made with.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// Its settings at the start.
+    pub query: QueryConfig,
+}
+
 /// A client's session: settings and catalog. Statements may run side by side.
 #[derive(Debug, Clone)]
 pub struct PlannerSession {
@@ -113,11 +120,12 @@ impl std::fmt::Debug for Inner {
 }
 
 impl PlannerSession {
-    /// A session with `query` as its settings.
+    /// A session as `options` say.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] if a setting does not fit.
-    pub fn new(query: QueryConfig) -> Result<Self> {
+    pub fn new(options: SessionOptions) -> Result<Self> {
+        let SessionOptions { query } = options;
         let unfit = |source: DataFusionError| Error::new(ErrorKind::InvalidConfig, source.to_string());
         let mut config = SessionConfig::new();
         physical::configure(config.options_mut()).map_err(unfit)?;

@@ -12,7 +12,7 @@ use windrow_core::ids::StageId;
 use windrow_core::stage::{Exchange, InputRead};
 use windrow_core::task::{InputGroup, InputVector, SegmentKey, Slice};
 use windrow_core::transport::FetchRequest;
-use windrow_planner::{ClusterShape, Planned, PlannerSession, StageInputExec, encode_stage};
+use windrow_planner::{ClusterShape, Planned, PlannerSession, SessionOptions, StageInputExec, encode_stage};
 
 use super::*;
 use crate::testing::{Cluster, INCARNATION, attempt, eventually};
@@ -39,7 +39,7 @@ async fn table() -> (tempfile::TempDir, SessionContext) {
 
 async fn planned(dir: &std::path::Path, sql: &str, partitions: u32) -> windrow_planner::PlannedJob {
     let config = QueryConfig { partitions, small_input: bytesize(0), ..QueryConfig::default() };
-    let session = PlannerSession::new(config).unwrap();
+    let session = PlannerSession::new(SessionOptions { query: config, ..Default::default() }).unwrap();
     let create = format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{}/t/'", dir.display());
     let shape = ClusterShape { executors: 2, slots: 4 };
     session.plan(&create, shape).await.unwrap();
@@ -168,7 +168,7 @@ async fn an_unparsable_csv_value_is_the_datas_error_and_names_the_file() {
         dir.path().display()
     );
     let config = QueryConfig { partitions: 3, small_input: bytesize(0), ..QueryConfig::default() };
-    let session = PlannerSession::new(config).unwrap();
+    let session = PlannerSession::new(SessionOptions { query: config, ..Default::default() }).unwrap();
     let shape = ClusterShape { executors: 2, slots: 4 };
     session.plan(&create, shape).await.unwrap();
     let planned = session.plan("SELECT k, sum(v) FROM t GROUP BY k", shape).await.unwrap();

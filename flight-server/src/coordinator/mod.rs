@@ -33,7 +33,7 @@ use windrow_core::message::{Registration, Report};
 use windrow_core::stage::StageGraph;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, timer};
-use windrow_planner::{ClusterShape, PlannerSession};
+use windrow_planner::{ClusterShape, PlannerSession, SessionOptions};
 
 use crate::results::Statement;
 use crate::routine::Routine;
@@ -130,7 +130,8 @@ impl Coordinator {
             query.set(key.strip_prefix("windrow.query.").unwrap_or(key), value)?;
         }
         let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), PlannerSession::new(query)?)))
+        let planner = PlannerSession::new(SessionOptions { query, ..Default::default() })?;
+        Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner)))
     }
 
     /// Starts an executor in this process and joins it to the cluster, at once.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use windrow_core::config::QueryConfig;
 use windrow_core::stage::{Exchange, InputRead, Repeats, StageGraph};
 
-use crate::session::{ClusterShape, Planned, PlannerSession};
+use crate::session::{ClusterShape, Planned, PlannerSession, SessionOptions};
 
 /// Seven CSV files of a few rows, as tables `t` (k, v, s) and `u` (k, w), planned for five partitions.
 struct Fixture {
@@ -31,7 +31,7 @@ impl Fixture {
         }
         let mut query = QueryConfig { partitions, directory: directory.path().display().to_string(), ..QueryConfig::default() };
         query.set("small_input", "0B").unwrap();
-        let session = PlannerSession::new(query).unwrap();
+        let session = PlannerSession::new(SessionOptions { query, ..Default::default() }).unwrap();
         let fixture = Self { session, _directory: directory };
         for table in ["t", "u"] {
             fixture.plan(&format!("CREATE VIEW {table} AS SELECT * FROM '{table}/'")).await;
