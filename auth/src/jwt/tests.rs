@@ -14,11 +14,13 @@ const RSA: &[u8] = include_bytes!("../../testdata/rsa-2048.pkcs8.der");
 const RSA_PUBLIC: &str = include_str!("../../testdata/rsa-2048.pub.pem");
 const RSA_SHORT: &str = include_str!("../../testdata/rsa-1024.pub.pem");
 
+type Sign = dyn Fn(&[u8]) -> Vec<u8>;
+
 /// Signs as a provider does.
 struct Issuer {
     algorithm: &'static str,
     public: String,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Box<Sign>,
 }
 
 impl Issuer {
