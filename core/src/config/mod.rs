@@ -1,8 +1,10 @@
 //! Settings: one documented struct per component. Flag > `WINDROW_*` > `windrow.toml` > default, merged in [`load`].
 
+mod duration;
 mod executor;
 pub mod query;
 mod scheduler;
+mod security;
 
 use std::path::Path;
 
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use executor::ExecutorConfig;
 pub use query::QueryConfig;
 pub use scheduler::SchedulerConfig;
+pub use security::SecurityConfig;
 
 use crate::error::{Error, ErrorKind, Result, nearest};
 
@@ -26,6 +29,8 @@ pub struct Config {
     pub executor: ExecutorConfig,
     /// Defaults of every session; `SET windrow.query.x = y` changes one session.
     pub query: QueryConfig,
+    /// Who may connect, and what their queries may reach.
+    pub security: SecurityConfig,
 }
 
 /// Merges the defaults, the file at `path` if there is one, and the environment (`WINDROW_EXECUTOR__SLOTS` is `executor.slots`).
@@ -37,7 +42,7 @@ pub fn load(path: Option<&Path>) -> Result<Config> {
     if let Some(path) = path {
         figment = figment.merge(Toml::file_exact(path));
     }
-    let sections = ["SCHEDULER__", "EXECUTOR__", "QUERY__"];
+    let sections = ["SCHEDULER__", "EXECUTOR__", "QUERY__", "SECURITY__"];
     figment = figment.merge(
         Env::prefixed("WINDROW_")
             .filter(move |key| sections.iter().any(|section| key.as_str().to_uppercase().starts_with(section)))
