@@ -181,7 +181,8 @@ async fn shuffle(batches: &[RecordBatch], bytes: usize, way: Way, producers: u32
     let inputs = vec![InputVector { read: InputRead::Partitioned { offset: 0, count: consumers }, groups: Arc::new(groups) }];
     // Another executor would have a store of its own, and asks over the network.
     let reader = if way == Way::Loopback { ExecutorId(2) } else { ExecutorId(1) };
-    let transport: Arc<dyn ShuffleTransport<RecordBatch>> = Arc::new(NetworkTransport::new(WINDOW));
+    let transport: Arc<dyn ShuffleTransport<RecordBatch>> =
+        Arc::new(NetworkTransport::new(WINDOW, windrow_flight::Dialer::open()));
     let reader = Arc::new(ShuffleReader::new((reader, INCARNATION), inputs, Arc::clone(&store), transport, WINDOW));
     let read_watch = Stopwatch::start();
     let read = (0..consumers).map(|consumer| {

@@ -5,7 +5,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::access::{ListenerFlags, UserFlags};
+use crate::login::LoginFlags;
+mod security;
+
 use crate::shell::render::Format;
+
+#[cfg(test)]
+pub(crate) use security::UsersFile;
+pub(crate) use security::{
+    CertsAction, CertsArguments, CertsInitArguments, SecretAction, SecretArguments, TokenAction, TokenArguments,
+    TokenCreateArguments, UserAction, UserAddArguments, UserArguments,
+};
 
 /// About, examples, usage, flags: what most readers came for is at the top.
 const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
@@ -50,6 +61,14 @@ pub(crate) enum Command {
     Bench(BenchArguments),
     /// Generate a little data and query it in stages, to see how Windrow works
     Demo(DemoArguments),
+    /// Make certificates for development
+    Certs(CertsArguments),
+    /// Add, remove and list the users of a cluster
+    User(UserArguments),
+    /// Make a token for a program
+    Token(TokenArguments),
+    /// Make the secret that the processes of a cluster share
+    Secret(SecretArguments),
 }
 
 const SQL_EXAMPLES: &str = "Examples:
@@ -80,9 +99,12 @@ pub(crate) struct SqlOptions {
     /// Run the statements of this file and leave; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Ask this scheduler (grpc://HOST:PORT) instead of running the engine here
+    /// Ask this scheduler (grpc://HOST:PORT, grpc+tls://USER@HOST:PORT/SCHEMA) instead of running the engine here
     #[arg(long, value_name = "URL")]
     pub(crate) connect: Option<String>,
+    /// Who asks.
+    #[command(flatten)]
+    pub(crate) login: LoginFlags,
     /// How results are written [default: table on a terminal, csv elsewhere]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
@@ -140,9 +162,12 @@ pub(crate) struct SchedulerArguments {
     /// Where clients and executors connect; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8815")]
     pub(crate) bind: SocketAddr,
-    /// Allow an address that other machines reach, although nobody is asked who they are and nothing is encrypted
-    #[arg(long)]
-    pub(crate) insecure: bool,
+    /// Who is let in.
+    #[command(flatten)]
+    pub(crate) security: ListenerFlags,
+    /// Who has a name.
+    #[command(flatten)]
+    pub(crate) users: UserFlags,
 }
 
 const EXECUTOR_EXAMPLES: &str = "Examples:
@@ -176,9 +201,9 @@ pub(crate) struct ExecutorArguments {
     /// The address others reach it at, if that is not the one it binds
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise: Option<String>,
-    /// Allow an address that other machines reach, although nobody is asked who they are and nothing is encrypted
-    #[arg(long)]
-    pub(crate) insecure: bool,
+    /// Who is let in.
+    #[command(flatten)]
+    pub(crate) security: ListenerFlags,
     /// Leave when standard input ends: whoever started this holds the other end
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
@@ -191,6 +216,9 @@ pub(crate) struct StatusArguments {
     /// The scheduler
     #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:8815")]
     pub(crate) connect: String,
+    /// Who asks.
+    #[command(flatten)]
+    pub(crate) login: LoginFlags,
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -210,6 +238,9 @@ pub(crate) struct DrainArguments {
     /// The scheduler
     #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:8815")]
     pub(crate) connect: String,
+    /// Who asks.
+    #[command(flatten)]
+    pub(crate) login: LoginFlags,
 }
 
 const TPCH_EXAMPLES: &str = "Examples:
@@ -264,6 +295,9 @@ pub(crate) struct BenchTpchArguments {
     /// Ask this scheduler instead of running the engine here
     #[arg(long, value_name = "URL")]
     pub(crate) connect: Option<String>,
+    /// Who asks.
+    #[command(flatten)]
+    pub(crate) login: LoginFlags,
     /// Numbers of queries, as in 1,3 [default: all]
     #[arg(long, value_delimiter = ',', value_name = "N,...", value_parser = clap::value_parser!(u8).range(1..=22))]
     pub(crate) queries: Vec<u8>,

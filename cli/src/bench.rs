@@ -69,6 +69,7 @@ pub(crate) async fn run(arguments: BenchArguments) -> Result<(), End> {
     let mut interrupt = Interrupt::listen()?;
     let options = ConnectOptions {
         url: arguments.connect.clone(),
+        login: arguments.login.login(arguments.connect.as_deref()).map_err(End::starting)?,
         slots: arguments.slots,
         memory_limit: arguments.memory_limit,
         ..ConnectOptions::default()

@@ -13,7 +13,8 @@ const LIMIT: Duration = Duration::from_secs(45);
 
 /// Runs `windrow drain`.
 pub(crate) async fn run(arguments: DrainArguments) -> Result<(), End> {
-    let options = ConnectOptions { url: Some(arguments.connect), ..ConnectOptions::default() };
+    let login = arguments.login.login(Some(&arguments.connect)).map_err(End::starting)?;
+    let options = ConnectOptions { url: Some(arguments.connect), login, ..ConnectOptions::default() };
     let session = options.connect().await.map_err(End::connecting)?;
     let name = arguments.name;
     session.drain(&name).await?;

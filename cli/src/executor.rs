@@ -5,9 +5,10 @@ use std::io::Read;
 
 use tokio::sync::oneshot;
 use windrow::Error;
-use windrow_core::config::{self, ExecutorConfig};
+use windrow_core::config::{self, Config};
 use windrow_flight::{ExecutorOptions, NetworkExecutorOptions, run_executor};
 
+use crate::access;
 use crate::args::ExecutorArguments;
 use crate::end::End;
 use crate::interrupt::{Asked, Interrupt};
@@ -15,8 +16,9 @@ use crate::interrupt::{Asked, Interrupt};
 /// Runs `windrow executor`.
 pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
     let mut interrupt = Interrupt::listen()?;
-    let config = config::load(None).map_err(End::starting)?.executor;
+    let config = config::load(None).map_err(End::starting)?;
     let orphaned = arguments.supervised.then(orphaned).transpose()?;
+    let options = options(arguments, &config).map_err(End::starting)?;
     let (ask, asked) = oneshot::channel();
     let leave = async move {
         if asked.await.is_err() {
@@ -43,18 +45,24 @@ pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
             () = orphaned => {}
         }
     };
-    run_executor(options(arguments, &config), leave, over).await.map_err(End::connecting)
+    run_executor(options, leave, over).await.map_err(End::connecting)
 }
 
 /// The settings, with what the command line says in their place.
-fn options(arguments: ExecutorArguments, config: &ExecutorConfig) -> NetworkExecutorOptions {
+fn options(arguments: ExecutorArguments, config: &Config) -> Result<NetworkExecutorOptions, Error> {
+    let security = arguments.security.over(config.security.clone());
+    security.check()?;
+    let insecure = arguments.security.insecure;
+    let key = access::key_of_executor(&security, &arguments.scheduler, insecure)?;
+    let (access, dialer) = access::access(key.as_ref(), &security, insecure)?;
     let name = arguments.name.unwrap_or_else(|| format!("executor-{}", std::process::id()));
-    let settings = ExecutorOptions::new(name, config);
-    NetworkExecutorOptions {
+    let settings = ExecutorOptions::new(name, &config.executor);
+    Ok(NetworkExecutorOptions {
         scheduler: arguments.scheduler,
         bind: arguments.bind,
         advertise: arguments.advertise,
-        insecure: arguments.insecure,
+        access,
+        dialer,
         executor: ExecutorOptions {
             slots: arguments.slots.unwrap_or(settings.slots),
             memory_limit: arguments.memory_limit.unwrap_or(settings.memory_limit),
@@ -62,7 +70,7 @@ fn options(arguments: ExecutorArguments, config: &ExecutorConfig) -> NetworkExec
             spill_limit: arguments.spill_limit.unwrap_or(settings.spill_limit),
             ..settings
         },
-    }
+    })
 }
 
 /// Resolves when standard input ends. A supervisor keeps the other end open and writes nothing, so the end comes with its death,

@@ -5,15 +5,20 @@
 //!
 //! It is a library so that tests can generate data with [`tpch::generate`].
 
+mod access;
 mod args;
 mod bench;
+mod certs;
 mod cpu;
+mod credentials;
 mod demo;
 mod drain;
 mod end;
 mod executor;
 mod interrupt;
 mod local;
+mod login;
+mod password;
 mod report;
 mod scheduler;
 mod shell;
@@ -64,6 +69,11 @@ async fn perform(arguments: Arguments) -> Result<(), End> {
         Some(Command::Tpch(arguments)) => tpch::command::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments).await,
         Some(Command::Demo(arguments)) => demo::run(arguments).await,
+        // These block, on files and on whoever types, and there is nothing else to do.
+        Some(Command::Certs(arguments)) => tokio::task::block_in_place(|| certs::run(arguments)),
+        Some(Command::User(arguments)) => tokio::task::block_in_place(|| credentials::user(arguments)),
+        Some(Command::Token(arguments)) => tokio::task::block_in_place(|| credentials::token(arguments)),
+        Some(Command::Secret(arguments)) => tokio::task::block_in_place(|| credentials::secret(arguments)),
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn run(arguments: LocalArguments) -> Result<(), End> {
         cluster = start => cluster.map_err(End::starting)?,
         _ = interrupt.asked() => return Err(End::Interrupted),
     };
-    terminal::note(&banner(&cluster));
+    terminal::note(&banner(&cluster)?);
     interrupt.asked().await;
     terminal::note("stopping");
     cluster.shutdown().await;
@@ -47,20 +47,21 @@ fn default_port() -> u16 {
     }
 }
 
-fn banner(cluster: &LocalCluster) -> String {
+fn banner(cluster: &LocalCluster) -> Result<String, Error> {
     let status = cluster.status();
     let slots: u32 = status.executors.iter().map(|executor| executor.slots).sum();
     let memory: u64 = status.executors.iter().map(|executor| executor.memory_limit).sum();
     let url = cluster.url();
-    format!(
+    Ok(format!(
         "windrow {}   {}, {}, {}   (Ctrl-C stops)\n  \
          shell      windrow sql --connect {url}\n  \
          status     windrow status --connect {url}\n  \
-         adbc       adbc_driver_flightsql.dbapi.connect(\"{}\", autocommit=True)",
+         others     the header `authorization: Bearer TOKEN`, for a week, with the TOKEN\n  \
+         {}",
         env!("CARGO_PKG_VERSION"),
         terminal::plural(status.executors.len() as u64, "executor"),
         terminal::plural(u64::from(slots), "slot"),
         terminal::size(memory),
-        url,
-    )
+        cluster.token()?,
+    ))
 }

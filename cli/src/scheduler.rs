@@ -1,8 +1,13 @@
 //! `windrow scheduler`: the coordinator with Flight SQL for clients and the control stream for executors on one port.
 
+use std::sync::Arc;
+
+use windrow::PublishedSecret;
+use windrow_auth::ClusterKey;
 use windrow_core::config;
 use windrow_flight::{Coordinator, CoordinatorOptions, ServeOptions, serve};
 
+use crate::access;
 use crate::args::SchedulerArguments;
 use crate::end::End;
 use crate::interrupt::Interrupt;
@@ -12,14 +17,23 @@ use crate::terminal;
 pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let mut interrupt = Interrupt::listen()?;
     let config = config::load(None).map_err(End::starting)?;
-    let coordinator = Coordinator::start(CoordinatorOptions { scheduler: config.scheduler, query: config.query })?;
-    let options = ServeOptions { bind: arguments.bind, insecure: arguments.insecure };
-    let server = serve(std::sync::Arc::clone(&coordinator), options).await.map_err(End::starting)?;
+    let security = arguments.users.over(arguments.security.over(config.security));
+    security.check().map_err(End::starting)?;
+    let insecure = arguments.security.insecure;
+    let known = access::key_of_scheduler(&security, arguments.bind).map_err(End::starting)?;
+    let key = known.clone().unwrap_or_else(ClusterKey::random);
+    let (access, dialer) = access::access(Some(&key), &security, insecure).map_err(End::starting)?;
+    let url = if access.encrypts() { "grpc+tls" } else { "grpc" };
+    let coordinator = Coordinator::start(CoordinatorOptions { scheduler: config.scheduler, query: config.query, dialer })?;
+    let options = ServeOptions { bind: arguments.bind, access };
+    let server = serve(Arc::clone(&coordinator), options).await.map_err(End::starting)?;
     let address = server.address();
+    // Shells and executors of this user find the secret by the port.
+    let _published = if known.is_some() { None } else { Some(PublishedSecret::new(&key, address.port())?) };
     terminal::note(&format!(
         "windrow {}   scheduler on {address}   (Ctrl-C stops)\n  \
          executor   windrow executor --scheduler {address}\n  \
-         shell      windrow sql --connect grpc://{address}",
+         shell      windrow sql --connect {url}://{address}",
         env!("CARGO_PKG_VERSION")
     ));
     interrupt.asked().await;

@@ -30,6 +30,7 @@ pub(crate) async fn run(options: SqlOptions, paths: Vec<String>) -> Result<(), E
 async fn open(options: &SqlOptions, paths: &[String]) -> Result<Session, End> {
     let connect = ConnectOptions {
         url: options.connect.clone(),
+        login: options.login.login(options.connect.as_deref()).map_err(End::starting)?,
         slots: options.slots,
         memory_limit: options.memory_limit,
         ..ConnectOptions::default()

@@ -13,7 +13,8 @@ const SQL_SHOWN: usize = 60;
 
 /// Runs `windrow status`.
 pub(crate) async fn run(arguments: StatusArguments) -> Result<(), End> {
-    let options = ConnectOptions { url: Some(arguments.connect), ..ConnectOptions::default() };
+    let login = arguments.login.login(Some(&arguments.connect)).map_err(End::starting)?;
+    let options = ConnectOptions { url: Some(arguments.connect), login, ..ConnectOptions::default() };
     let session = options.connect().await.map_err(End::connecting)?;
     let status = session.status().await?;
     session.close().await;

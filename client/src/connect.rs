@@ -6,6 +6,7 @@ use windrow_core::{Error, ErrorKind, Result};
 use windrow_flight::CoordinatorOptions;
 
 use crate::engine::{Engine, shared_out};
+use crate::login::Login;
 use crate::remote::RemoteSession;
 use crate::session::Session;
 
@@ -23,6 +24,8 @@ pub async fn connect(url: Option<&str>) -> Result<Session> {
 pub struct ConnectOptions {
     /// The scheduler's url; `None` runs the engine in this process.
     pub url: Option<String>,
+    /// What proves to the scheduler who we are.
+    pub login: Login,
     /// Partitions that each executor computes at a time; `None` takes it from `executor`.
     pub slots: Option<u32>,
     /// Bytes of each executor's memory pool; `None` takes it from `executor`.
@@ -41,6 +44,7 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
             url: None,
+            login: Login::default(),
             slots: None,
             memory_limit: None,
             executors: 1,
@@ -59,7 +63,7 @@ impl ConnectOptions {
     pub async fn connect(mut self) -> Result<Session> {
         if let Some(url) = self.url.take() {
             self.check_remote()?;
-            return RemoteSession::connect(&url, &self.query).await.map(Session::remote);
+            return RemoteSession::connect(&url, &self.login, &self.query).await.map(Session::remote);
         }
         self.embedded().await
     }
@@ -71,7 +75,11 @@ impl ConnectOptions {
         let mut executor = self.executor;
         executor.slots = self.slots.unwrap_or(executor.slots);
         executor.memory_limit = self.memory_limit.map_or(executor.memory_limit, ByteSize::b);
-        let engine = Engine::start_alone(CoordinatorOptions { scheduler: self.scheduler, query: self.query })?;
+        let engine = Engine::start_alone(CoordinatorOptions {
+            scheduler: self.scheduler,
+            query: self.query,
+            ..CoordinatorOptions::default()
+        })?;
         for index in 0..self.executors {
             engine.add_executor(shared_out(&executor, format!("executor-{index}"), self.executors))?;
         }

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! First arrow of a query's line: [`Session::sql`]. Read in this order: `connect.rs`, `session.rs`, `query.rs`; then `engine.rs` (a
-//! coordinator in this process) and `remote.rs` (one in another), `local_cluster.rs`, `supervisor.rs` and `restart.rs` (clusters
+//! coordinator in this process), `target.rs`, `login.rs` and `remote.rs` (one in another), `secret.rs`, `local_cluster.rs`, `supervisor.rs` and `restart.rs` (clusters
 //! on this machine), `files.rs` and `statements.rs` (what a shell needs). Next: `flight-server/src/session.rs`.
 
 mod child_log;
@@ -26,19 +26,24 @@ mod connect;
 mod engine;
 mod files;
 mod local_cluster;
+mod login;
 mod query;
 mod remote;
 mod restart;
+mod secret;
 mod session;
 mod statements;
 mod supervisor;
+mod target;
 #[cfg(test)]
 mod tests;
 
 pub use connect::{ConnectOptions, connect};
 pub use files::{create_table_text, table_name};
 pub use local_cluster::{LocalCluster, LocalClusterBuilder};
+pub use login::Login;
 pub use query::{Progress, Query};
+pub use secret::PublishedSecret;
 pub use session::Session;
 pub use statements::{Open, StatementText, is_complete, open_at_end, split_statements};
 pub use windrow_core::error::{Context, Error, ErrorKind, Result, Span};

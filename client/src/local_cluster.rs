@@ -2,23 +2,28 @@
 //! `supervisor.rs`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use windrow_auth::ClusterKey;
 use windrow_core::clock::SystemClock;
-use windrow_core::config::Config;
+use windrow_core::config::{Config, SecurityConfig};
 use windrow_core::{Error, ErrorKind, Result, rand};
 use windrow_executor::timer;
-use windrow_flight::{ClusterStatus, CoordinatorOptions, ExecutorOptions, ExecutorState, ServeOptions};
+use windrow_flight::security::owner_token;
+use windrow_flight::{Access, ClusterStatus, CoordinatorOptions, Dialer, ExecutorOptions, ExecutorState, ServeOptions};
 
 use crate::engine::{Engine, shared_out};
+use crate::secret::PublishedSecret;
 use crate::session::Session;
 use crate::supervisor::{ExecutorProcess, Supervisor};
 
 /// How long executors may take to register: a cold start from a slow disk.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a token of [`LocalCluster::token`] holds.
+const TOKEN_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Between two looks at who has registered.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -91,12 +96,20 @@ impl LocalClusterBuilder {
         if self.executors == 0 {
             return Err(Error::new(ErrorKind::InvalidConfig, "executors = 0: a cluster needs at least one"));
         }
-        let Config { scheduler, query, .. } = self.config.clone();
-        let options = CoordinatorOptions { scheduler, query };
+        let Config { scheduler, query, security, .. } = self.config.clone();
+        security.check()?;
+        let key = match &security.secret_file {
+            Some(path) => ClusterKey::read_or_make(path)?,
+            None => ClusterKey::random(),
+        };
+        // Nobody but this machine can listen to its loopback interface.
+        let access = Access::configured(key.clone(), &SecurityConfig { tls_certificate: None, tls_key: None, ..security })?;
+        let options = CoordinatorOptions { scheduler, query, dialer: Dialer::with_key(&key) };
         let engine = if self.program.is_some() { Engine::start(options)? } else { Engine::start_alone(options)? };
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let address = engine.serve(ServeOptions { bind, insecure: false }).await?;
-        let mut cluster = LocalCluster { engine, address, supervisors: Vec::new(), executors: self.executors };
+        let address = engine.serve(ServeOptions { bind, access }).await?;
+        let secret = PublishedSecret::new(&key, address.port())?;
+        let mut cluster = LocalCluster { engine, address, key, secret, supervisors: Vec::new(), executors: self.executors };
         let started = match self.add_executors(&mut cluster) {
             Ok(()) => cluster.wait_until_registered().await,
             Err(error) => Err(error),
@@ -117,7 +130,7 @@ impl LocalClusterBuilder {
             match &self.program {
                 None => cluster.engine.add_executor(options)?,
                 Some(program) => {
-                    let process = process(program.clone(), cluster.address, options);
+                    let process = process(program.clone(), cluster.address, cluster.secret.path(), options);
                     let supervisor = Arc::new(Supervisor::start(process, Arc::clone(&clock), cluster.engine.hears_of_deaths())?);
                     cluster.engine.add_supervisor(Arc::clone(&supervisor));
                     cluster.supervisors.push(supervisor);
@@ -128,14 +141,15 @@ impl LocalClusterBuilder {
     }
 }
 
-fn process(program: PathBuf, scheduler: SocketAddr, options: ExecutorOptions) -> ExecutorProcess {
+fn process(program: PathBuf, scheduler: SocketAddr, secret_file: &Path, options: ExecutorOptions) -> ExecutorProcess {
     let ExecutorOptions { name, slots, memory_limit, spill_dir, .. } = options;
     let base = if spill_dir.as_os_str().is_empty() { std::env::temp_dir() } else { spill_dir };
     let own = format!("windrow-{name}-{:016x}", rand::unique());
     let folders = std::env::split_paths(&base).map(|folder| folder.join(&own));
     // What was split can be joined again.
     let spill_dir = std::env::join_paths(folders).map_or_else(|_| base.join(&own), PathBuf::from);
-    ExecutorProcess { program, scheduler: scheduler.to_string(), name, slots, memory_limit, spill_dir }
+    let secret_file = secret_file.to_owned();
+    ExecutorProcess { program, scheduler: scheduler.to_string(), secret_file, name, slots, memory_limit, spill_dir }
 }
 
 /// A cluster on this machine. Dropping it ends it; [`Self::shutdown`] also waits for the end.
@@ -143,6 +157,8 @@ fn process(program: PathBuf, scheduler: SocketAddr, options: ExecutorOptions) ->
 pub struct LocalCluster {
     engine: Arc<Engine>,
     address: SocketAddr,
+    key: ClusterKey,
+    secret: PublishedSecret,
     /// Empty if the executors live in this process.
     supervisors: Vec<Arc<Supervisor>>,
     executors: u32,
@@ -158,6 +174,16 @@ impl LocalCluster {
     #[must_use]
     pub fn url(&self) -> String {
         format!("grpc://{}", self.address)
+    }
+
+    /// A token with which clients of other kinds log in as the cluster's owner, an administrator: as the header
+    /// `authorization: Bearer TOKEN`. It holds for a week, and as long as the cluster. Sessions of this library that the same user
+    /// opens need none.
+    ///
+    /// # Errors
+    /// `Internal` if it cannot be made, which is a bug.
+    pub fn token(&self) -> Result<String> {
+        owner_token(&self.key, TOKEN_TTL)
     }
 
     /// A session that reaches the coordinator without the network. It ends with the cluster.

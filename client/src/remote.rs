@@ -1,7 +1,7 @@
 //! The session of a scheduler in another process, over Flight SQL and our own actions. Next: `flight-server/src/sql/mod.rs`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -20,19 +20,19 @@ use prost::Message;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
-use url::Url;
 use windrow_core::config::QueryConfig;
 use windrow_core::message::{decode, encode};
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_flight::routine::Routine;
+use windrow_flight::security::client_tls;
 use windrow_flight::sql::actions;
-use windrow_flight::{ClusterStatus, JobProgress, wire};
+use windrow_flight::{ClusterStatus, JobProgress, error_chain, wire};
 use windrow_planner::Names;
 
+use crate::login::Login;
 use crate::session::working_directory;
+use crate::target::Target;
 
-/// Where a scheduler listens unless told otherwise.
-const DEFAULT_PORT: u16 = 8815;
 /// How long a scheduler may take to answer a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// A connection with open calls that is silent for this long is asked for a sign of life ...
@@ -68,19 +68,23 @@ impl fmt::Debug for Peer {
 impl RemoteSession {
     /// Connects and opens a session with `query` as its settings, as far as they are not the defaults. Relative paths of a
     /// scheduler on this machine begin at this process's working directory.
-    pub(crate) async fn connect(url: &str, query: &QueryConfig) -> Result<Self> {
-        let (host, port) = parse(url)?;
-        let is_on_this_machine = is_loopback(&host);
+    pub(crate) async fn connect(url: &str, login: &Login, query: &QueryConfig) -> Result<Self> {
+        let target = Target::parse(url)?;
+        let is_on_this_machine = target.is_loopback();
         let mut settings = differing(query);
         if is_on_this_machine && query.directory.is_empty() {
             let directory = working_directory()?;
             settings.push(("windrow.query.directory".to_owned(), directory.to_string_lossy().into_owned()));
         }
-        let url: Arc<str> = format!("grpc://{host}:{port}").into();
-        let mut client = FlightServiceClient::new(channel(&url, &host, port).await?);
+        let mut client = FlightServiceClient::new(channel(&target, login.ca.as_deref()).await?);
         client = client.max_decoding_message_size(usize::MAX);
-        let mut peer = Peer { url, client: FlightSqlServiceClient::new_from_inner(client) };
-        let session: u64 = peer.ask(actions::OPEN_SESSION, encode(&settings)?).await?;
+        let token = login.token(&target, &mut client).await?;
+        let mut peer = Peer { url: target.address().into(), client: FlightSqlServiceClient::new_from_inner(client) };
+        if let Some(token) = &token {
+            peer.client.set_token(token.clone());
+        }
+        let opened = peer.ask(actions::OPEN_SESSION, encode(&settings)?).await;
+        let session: u64 = opened.map_err(|error| if token.is_none() { unknown(&target, error) } else { error })?;
         peer.client.set_header(actions::SESSION_HEADER, format!("{session:016x}"));
         Ok(Self { peer, is_on_this_machine, runtime: Handle::current(), is_closed: false })
     }
@@ -243,8 +247,16 @@ fn differing(query: &QueryConfig) -> Vec<(String, String)> {
     differing.filter_map(|key| Some((format!("windrow.query.{key}"), query.get(key)?))).collect()
 }
 
-async fn channel(url: &str, host: &str, port: u16) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{host}:{port}")).map_err(|source| not_ours(url).with_source(source))?;
+async fn channel(target: &Target, ca: Option<&Path>) -> Result<Channel> {
+    let Target { host, port, encrypts, .. } = target;
+    let unfit = |source: tonic::transport::Error| {
+        Error::new(ErrorKind::InvalidConfig, format!("{} cannot be called", target.address())).with_source(source)
+    };
+    let scheme = if *encrypts { "https" } else { "http" };
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{host}:{port}")).map_err(unfit)?;
+    if *encrypts {
+        endpoint = endpoint.tls_config(client_tls(ca)?).map_err(unfit)?;
+    }
     let endpoint = endpoint
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
@@ -253,73 +265,36 @@ async fn channel(url: &str, host: &str, port: u16) -> Result<Channel> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     endpoint.connect().await.map_err(|source| {
-        Error::new(ErrorKind::Unavailable, format!("no scheduler answers at {url}"))
-            .with_help("start one with `windrow local`, or check host and port")
-            .with_source(source)
+        let error = Error::new(ErrorKind::Unavailable, format!("no scheduler answers at {}", target.address()));
+        let certificate = error_chain(&source);
+        match certificate.find("invalid peer certificate") {
+            Some(at) => Error::new(
+                ErrorKind::Denied,
+                format!("{} is not trusted: {}", target.address(), certificate.get(at..).unwrap_or_default()),
+            )
+            .with_help("name the certificate that signed the server's with --tls-ca FILE"),
+            None => {
+                error.with_help("start one with `windrow local`, or check host, port, and whether it is grpc:// or grpc+tls://")
+            }
+        }
+        .with_source(source)
     })
 }
 
-/// Host and port of `grpc://host:port`.
-fn parse(url: &str) -> Result<(String, u16)> {
-    let parsed = Url::parse(url).map_err(|source| not_ours(url).with_source(source))?;
-    if parsed.scheme() == "grpc+tls" {
-        return Err(Error::unsupported(format!("{url}: connections are not encrypted yet")).with_help("write grpc://HOST:PORT"));
+/// A scheduler that asks for a credential, and none is known.
+fn unknown(target: &Target, error: Error) -> Error {
+    if error.kind != ErrorKind::Denied {
+        return error;
     }
-    let is_bare = parsed.username().is_empty()
-        && parsed.password().is_none()
-        && matches!(parsed.path(), "" | "/")
-        && parsed.query().is_none()
-        && parsed.fragment().is_none();
-    match parsed.host_str() {
-        Some(host) if parsed.scheme() == "grpc" && is_bare && !host.is_empty() => {
-            Ok((host.to_owned(), parsed.port().unwrap_or(DEFAULT_PORT)))
-        }
-        _ => Err(not_ours(url)),
-    }
-}
-
-fn not_ours(url: &str) -> Error {
-    Error::new(ErrorKind::InvalidConfig, format!("'{url}' is not the url of a scheduler"))
-        .with_help(format!("write grpc://HOST:PORT, such as grpc://127.0.0.1:{DEFAULT_PORT}"))
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let message = format!("{} wants to know who you are", target.address());
+    Error::new(ErrorKind::Denied, message)
+        .with_help("write USER@ before the host and give WINDROW_PASSWORD, or give a token in WINDROW_TOKEN")
+        .with_source(error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_is_a_host_and_a_port() {
-        for (url, host, port) in [
-            ("grpc://127.0.0.1:9000", "127.0.0.1", 9000),
-            ("grpc://localhost", "localhost", 8815),
-            ("grpc://host.example:1/", "host.example", 1),
-            ("grpc://[::1]:7", "[::1]", 7),
-        ] {
-            assert_eq!(parse(url).unwrap(), (host.to_owned(), port), "{url}");
-        }
-    }
-
-    #[test]
-    fn other_urls_are_refused_with_an_example() {
-        for url in ["", "127.0.0.1:8815", "localhost:8815", "http://host:1", "grpc://", "grpc://user@host", "grpc://host/catalog"]
-        {
-            let error = parse(url).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::InvalidConfig, "{url}");
-            assert!(error.context.help.is_some_and(|help| help.contains("grpc://127.0.0.1:8815")), "{url}");
-        }
-        assert_eq!(parse("grpc+tls://host:1").unwrap_err().kind, ErrorKind::Unsupported);
-    }
-
-    #[test]
-    fn loopback_is_this_machine() {
-        assert!(["localhost", "127.0.0.1", "127.1.2.3", "[::1]"].into_iter().all(is_loopback));
-        assert!(!["10.0.0.1", "host", "[fe80::1]"].into_iter().any(is_loopback));
-    }
 
     #[test]
     fn only_settings_that_differ_are_sent() {

@@ -35,6 +35,8 @@ pub(crate) struct ExecutorProcess {
     pub(crate) program: PathBuf,
     /// The coordinator, `host:port`.
     pub(crate) scheduler: String,
+    /// The file with the cluster's secret, which is never an argument or in the environment itself.
+    pub(crate) secret_file: PathBuf,
     pub(crate) name: String,
     pub(crate) slots: u32,
     /// In bytes.
@@ -132,6 +134,8 @@ impl ExecutorProcess {
             .args(["--slots", &self.slots.to_string(), "--memory-limit", &self.memory_limit.to_string()])
             .arg("--spill-dir")
             .arg(&self.spill_dir)
+            .arg("--secret-file")
+            .arg(&self.secret_file)
             .arg("--supervised")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -79,10 +79,16 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-/// Wall-clock nanoseconds since 1970, for ids and for people; never for a decision.
+/// Wall-clock nanoseconds since 1970, for ids and for people; decides nothing but when credentials and results expire.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn unix_nanos() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Wall-clock milliseconds since 1970, for when credentials and results expire.
+#[must_use]
+pub fn unix_millis() -> u64 {
+    unix_nanos() / 1_000_000
 }

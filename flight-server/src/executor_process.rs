@@ -14,6 +14,7 @@ use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, ShuffleStore, timer};
 
 use crate::control::client::ControlClient;
+use crate::security::{Access, Dialer};
 use crate::serve::listen;
 use crate::shuffle;
 use crate::transport::NetworkTransport;
@@ -34,8 +35,10 @@ pub struct NetworkExecutorOptions {
     pub bind: SocketAddr,
     /// The `host:port` or host that others reach it at, if that is not what it binds.
     pub advertise: Option<String>,
-    /// Allows an address that is not loopback, although nothing is authenticated or encrypted yet.
-    pub insecure: bool,
+    /// Who may fetch from it.
+    pub access: Access,
+    /// How it calls the coordinator and other executors.
+    pub dialer: Dialer,
     /// The executor itself.
     pub executor: ExecutorOptions,
 }
@@ -44,28 +47,30 @@ pub struct NetworkExecutorOptions {
 /// coordinator to let it go once its work is done, and goes without an answer after [`LEAVE_WITHIN`].
 ///
 /// # Errors
-/// `InvalidConfig` for an address that is not allowed or cannot be bound, or if the coordinator refuses the registration.
+/// `InvalidConfig` for an address that is not allowed or cannot be bound, or if the coordinator refuses the
+/// registration; `Denied` if it does not know the secret.
 pub async fn run_executor(
     options: NetworkExecutorOptions,
     leave: impl Future<Output = ()> + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    let listener = listen(options.bind, options.insecure).await?;
+    let listener = listen(options.bind, &options.access).await?;
     let bound = listener
         .local_addr()
         .map_err(|source| Error::new(ErrorKind::Unavailable, "a listener without an address").with_source(source))?;
     let address = advertised(options.advertise.as_deref(), bound)?;
 
     let (reports, queue) = mpsc::channel(REPORTS_MAX);
-    let transport = Arc::new(OwnOrNetwork::new(address.clone(), options.executor.fetch_window));
+    let transport = Arc::new(OwnOrNetwork::new(address.clone(), options.executor.fetch_window, options.dialer.clone()));
     let name = options.executor.name.clone();
     let executor = Executor::start(options.executor, Arc::clone(&transport) as Arc<dyn ShuffleTransport<RecordBatch>>, reports)?;
     transport.join(Arc::clone(executor.store()));
-    let server = shuffle::serve(listener, &name, Arc::clone(executor.store()))?;
+    let server = shuffle::serve(listener, &name, Arc::clone(executor.store()), &options.access)?;
     tracing::info!(name, address, scheduler = options.scheduler, "executor started");
 
     let (ask, asked) = watch::channel(false);
-    let control = ControlClient::new(Arc::clone(&executor), &options.scheduler, executor.registration(address), queue, asked)?;
+    let registration = executor.registration(address);
+    let control = ControlClient::new(Arc::clone(&executor), &options.scheduler, options.dialer, registration, queue, asked)?;
     let leaving = async {
         leave.await;
         ask.send_replace(true);
@@ -107,8 +112,8 @@ struct OwnOrNetwork {
 }
 
 impl OwnOrNetwork {
-    fn new(address: String, window: u64) -> Self {
-        Self { address, own: RwLock::default(), network: NetworkTransport::new(window) }
+    fn new(address: String, window: u64, dialer: Dialer) -> Self {
+        Self { address, own: RwLock::default(), network: NetworkTransport::new(window, dialer) }
     }
 
     /// Makes the executor's own store known, which is made after its transport.

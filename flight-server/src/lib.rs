@@ -3,13 +3,16 @@
 //!
 //! Read in the order of a query: [`session`] (a statement arrives and is planned), [`coordinator`] (the only loop),
 //! [`control`] (commands and reports over the network), [`transport`] and [`shuffle`] (segments between executors), [`results`]
-//! (rows on their way to the client), [`sql`] (Flight SQL around all of it), [`serve`] and [`executor_process`] (the processes).
+//! (rows on their way to the client), [`security`] (who may call), [`sql`] (Flight SQL around all of it), [`serve`] and [`executor_process`] (the processes).
 
+mod broken_off;
 pub mod control;
 pub mod coordinator;
 pub mod executor_process;
+mod listener;
 pub mod results;
 pub mod routine;
+pub mod security;
 pub mod serve;
 pub mod session;
 pub mod shuffle;
@@ -20,9 +23,11 @@ mod testing;
 pub mod transport;
 pub mod wire;
 
+pub use control::client::error_chain;
 pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use executor_process::{NetworkExecutorOptions, run_executor};
 pub use results::Statement;
+pub use security::{Access, Dialer};
 pub use serve::{ServeOptions, Server, serve};
 pub use session::CoordinatorSession;
 pub use status::{ClusterStatus, ExecutorState, ExecutorStatus, JobProgress, JobState, JobStatus};

@@ -5,17 +5,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::transport::Server as TonicServer;
-use tonic::transport::server::TcpIncoming;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
 
+use crate::broken_off::BrokenOffLayer;
 use crate::control::service::ControlService;
 use crate::coordinator::Coordinator;
+use crate::listener::accept;
 use crate::routine::Routine;
+use crate::security::{Access, AuthenticateLayer, Serves};
 use crate::sql::SqlService;
 
 /// Bytes in flight of one HTTP/2 stream, and of a connection.
@@ -26,16 +31,27 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(2);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(8);
 
+/// Calls that one connection of a client may have open at a time. Executors, who are let in by the cluster's key alone, may read
+/// from as many others at once as there are: the streams of a query may wait for each other.
+const CLIENT_STREAMS_MAX: u32 = 128;
+const SHUFFLE_STREAMS_MAX: u32 = 1 << 16;
+
+/// Bytes of the headers of one call.
+const HEADERS_MAX: u32 = 16 << 10;
+
+/// Streams that a connection may open and reset before the server has looked at them.
+const RESETS_MAX: usize = 20;
+
 /// How long open calls may take to end at a shutdown.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Where to listen.
-#[derive(Debug, Clone, Copy)]
+/// Where to listen, and for whom.
+#[derive(Debug, Clone)]
 pub struct ServeOptions {
     /// The address; port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Allows an address that is not loopback, although nothing is authenticated or encrypted yet.
-    pub insecure: bool,
+    /// Who is let in.
+    pub access: Access,
 }
 
 /// A running listener. Dropping it closes it; connections end when their calls do.
@@ -71,29 +87,37 @@ impl Server {
 /// Serves Flight SQL and executors' control streams.
 ///
 /// # Errors
-/// `InvalidConfig` for an address that is not loopback without `insecure`, or that cannot be bound.
+/// `InvalidConfig` for an address that `access` does not allow, or that cannot be bound.
 pub async fn serve(coordinator: Arc<Coordinator>, options: ServeOptions) -> Result<Server> {
-    let listener = listen(options.bind, options.insecure).await?;
-    let sql = SqlService::new(Arc::clone(&coordinator)).await?.server();
-    let control = ControlService::new(coordinator);
-    start(listener, "scheduler", builder().add_service(sql).add_service(control))
+    let ServeOptions { bind, access } = options;
+    let listener = listen(bind, &access).await?;
+    let sql = SqlService::new(Arc::clone(&coordinator), &access).server();
+    let routes = Routes::new(sql).add_service(ControlService::new(coordinator));
+    start(listener, "scheduler", routes, &access, Serves::Statements)
 }
 
-/// A tonic server with the settings of every listener.
-pub(crate) fn builder() -> TonicServer {
+/// A tonic server with the limits of every listener.
+fn builder(serves: Serves) -> TonicServer {
+    let streams = match serves {
+        Serves::Statements => CLIENT_STREAMS_MAX,
+        Serves::Shuffle => SHUFFLE_STREAMS_MAX,
+    };
     TonicServer::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+        .max_concurrent_streams(streams)
+        .http2_max_header_list_size(HEADERS_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
 }
 
 /// Binds `bind` if it may be bound.
 ///
 /// # Errors
 /// `InvalidConfig`, saying what to do.
-pub(crate) async fn listen(bind: SocketAddr, insecure: bool) -> Result<TcpListener> {
-    check_bind(bind, insecure)?;
+pub(crate) async fn listen(bind: SocketAddr, access: &Access) -> Result<TcpListener> {
+    access.check_bind(bind)?;
     TcpListener::bind(bind).await.map_err(|source| {
         Error::new(ErrorKind::InvalidConfig, format!("cannot listen on {bind}: {source}"))
             .with_help("choose another port, or port 0 for any free one")
@@ -101,60 +125,28 @@ pub(crate) async fn listen(bind: SocketAddr, insecure: bool) -> Result<TcpListen
     })
 }
 
-/// Runs a router on a listener.
+/// Serves `routes` on a listener, behind authentication.
 ///
 /// # Errors
 /// `Unavailable` if the listener has no address.
-pub(crate) fn start(listener: TcpListener, owner: &str, router: tonic::transport::server::Router) -> Result<Server> {
+pub(crate) fn start(listener: TcpListener, owner: &str, routes: Routes, access: &Access, serves: Serves) -> Result<Server> {
     let address = listener
         .local_addr()
         .map_err(|source| Error::new(ErrorKind::Unavailable, "a listener without an address").with_source(source))?;
     let (stop, stopped) = oneshot::channel();
+    let (connections, accepting) = accept(listener, owner, access.tls());
     let stopped = async move {
         // Dropping the sender without a word is the end of the routine anyway.
         let _ = stopped.await;
+        drop(accepting);
     };
-    // Set here because the builder's own setting concerns only listeners that it binds. Without it each answer waits 40 ms for
-    // the acknowledgement of the one before.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
+    let layers = tower::ServiceBuilder::new().layer(AuthenticateLayer::new(access, serves)).layer(BrokenOffLayer);
+    let router = builder(serves).layer(layers).add_routes(routes);
     let routine = Routine::spawn(owner, "listener", async move {
         if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
             tracing::error!(%error, "a listener ended");
         }
     });
     Ok(Server { address, stop: Mutex::new(Some(stop)), routine })
-}
-
-/// Refuses an address that others can reach, unless that was asked for.
-pub(crate) fn check_bind(bind: SocketAddr, insecure: bool) -> Result<()> {
-    if bind.ip().is_loopback() {
-        return Ok(());
-    }
-    if insecure {
-        tracing::warn!(%bind, "listening beyond this machine without authentication and encryption");
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::InvalidConfig,
-        format!("{bind} can be reached from other machines, and this version neither authenticates nor encrypts"),
-    )
-    .with_help("bind 127.0.0.1, or pass --insecure on a network where everybody may read and run everything"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_is_bound_unless_told_otherwise() {
-        for loopback in ["127.0.0.1:0", "127.8.9.1:8815", "[::1]:0"] {
-            assert!(check_bind(loopback.parse().unwrap(), false).is_ok(), "{loopback}");
-        }
-        for public in ["0.0.0.0:0", "[::]:0", "192.168.1.2:8815", "[::ffff:127.0.0.1]:0"] {
-            let error = check_bind(public.parse().unwrap(), false).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::InvalidConfig, "{public}");
-            assert!(error.context.help.unwrap().contains("--insecure"));
-            assert!(check_bind(public.parse().unwrap(), true).is_ok(), "{public}");
-        }
-    }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use windrow_core::ids::SessionId;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
-use windrow_planner::{ClusterShape, Names, Planned, PlannerSession};
+use windrow_planner::{ClusterShape, Description, Names, Planned, PlannerSession};
 
 use crate::coordinator::Coordinator;
 use crate::results::{self, Statement};
@@ -43,10 +44,19 @@ impl CoordinatorSession {
     /// # Errors
     /// Those of planning; `Unavailable` if no executor is connected in time.
     pub async fn execute(&self, sql: &str) -> Result<Statement> {
+        self.execute_with(sql, None).await
+    }
+
+    /// As [`Self::execute`], with the values of the statement's parameters: see [`PlannerSession::plan_with`].
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub async fn execute_with(&self, sql: &str, values: Option<&RecordBatch>) -> Result<Statement> {
         let shape = *self.coordinator.shared().shape().borrow();
-        let mut planned = self.plan(sql, if shape.slots == 0 { SMALLEST } else { shape }).await?;
+        let first = if shape.slots == 0 { SMALLEST } else { shape };
+        let mut planned = self.planner.plan_with(sql, values, first).await?;
         if shape.slots == 0 && matches!(planned, Planned::Job(_) | Planned::Analyze(_)) {
-            planned = self.plan(sql, self.shape().await?).await?;
+            planned = self.planner.plan_with(sql, values, self.shape().await?).await?;
         }
         match planned {
             Planned::Rows { schema, batches } => Ok(Statement::ready(schema, batches)),
@@ -63,6 +73,20 @@ impl CoordinatorSession {
         self.planner.schema(sql).await
     }
 
+    /// What a statement is, without running it; with `values`, what it is once they are bound.
+    ///
+    /// # Errors
+    /// Those of planning.
+    pub async fn describe(&self, sql: &str, values: Option<&RecordBatch>) -> Result<Description> {
+        self.planner.describe_with(sql, values).await
+    }
+
+    /// What plans its statements, and knows its catalog and settings.
+    #[must_use]
+    pub fn planner(&self) -> &PlannerSession {
+        &self.planner
+    }
+
     /// Names for completion.
     ///
     /// # Errors
@@ -76,11 +100,18 @@ impl CoordinatorSession {
     /// # Errors
     /// `InvalidConfig` for an unknown key or a value that does not fit, `InvalidQuery` for a key that is not a dotted name.
     pub async fn set(&self, key: &str, value: &str) -> Result<()> {
-        if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
-            return Err(Error::new(ErrorKind::InvalidQuery, format!("'{key}' is not the name of a setting")));
-        }
+        check_key(key)?;
         let statement = format!("SET {key} = '{}'", value.replace('\'', "''"));
-        self.plan(&statement, SMALLEST).await.map(|_no_rows| ())
+        self.planner.plan(&statement, SMALLEST).await.map(|_no_rows| ())
+    }
+
+    /// Gives one setting its default, as `RESET key` does.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    pub async fn reset(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        self.planner.plan(&format!("RESET {key}"), SMALLEST).await.map(|_no_rows| ())
     }
 
     /// The folder that relative paths in queries are read from.
@@ -89,10 +120,6 @@ impl CoordinatorSession {
     /// As [`Self::set`].
     pub async fn set_directory(&self, directory: &str) -> Result<()> {
         self.set("windrow.query.directory", directory).await
-    }
-
-    async fn plan(&self, sql: &str, shape: ClusterShape) -> Result<Planned> {
-        self.planner.plan(sql, shape).await
     }
 
     /// The cluster's shape, once there is an executor.
@@ -109,4 +136,11 @@ impl CoordinatorSession {
             }
         }
     }
+}
+
+fn check_key(key: &str) -> Result<()> {
+    if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidQuery, format!("'{key}' is not the name of a setting")))
 }

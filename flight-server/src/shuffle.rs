@@ -16,6 +16,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use windrow_core::failure::LostCause;
 use windrow_core::message::{decode, encode};
@@ -24,7 +25,8 @@ use windrow_core::transport::FetchRequest;
 use windrow_executor::ShuffleStore;
 use windrow_executor::shuffle::block::{Block, BlockEncoder, Compression};
 
-use crate::serve::{Server, builder, listen, start};
+use crate::security::{Access, Serves};
+use crate::serve::{Server, listen, start};
 use crate::transport::in_process::read;
 use crate::wire::failed_to_status;
 
@@ -137,16 +139,22 @@ impl ShuffleService {
 ///
 /// # Errors
 /// `Unavailable` if the listener has no address.
-pub(crate) fn serve(listener: TcpListener, owner: &str, store: Arc<ShuffleStore>) -> windrow_core::Result<Server> {
-    start(listener, owner, builder().add_service(ShuffleService::server(store)))
+pub(crate) fn serve(
+    listener: TcpListener,
+    owner: &str,
+    store: Arc<ShuffleStore>,
+    access: &Access,
+) -> windrow_core::Result<Server> {
+    start(listener, owner, Routes::new(ShuffleService::server(store)), access, Serves::Shuffle)
 }
 
-/// As an executor does, on a port of its own of the loopback interface.
+/// As an executor does, on a port of its own of the loopback interface, for everybody: for measuring and for tests.
 ///
 /// # Errors
 /// `InvalidConfig` if no port is free.
 pub async fn serve_on_loopback(store: Arc<ShuffleStore>) -> windrow_core::Result<Server> {
-    serve(listen((Ipv4Addr::LOCALHOST, 0).into(), false).await?, "shuffle", store)
+    let access = Access::open();
+    serve(listen((Ipv4Addr::LOCALHOST, 0).into(), &access).await?, "shuffle", store, &access)
 }
 
 type Stream<T> = BoxStream<'static, Result<T, Status>>;

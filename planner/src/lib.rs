@@ -1,17 +1,21 @@
 //! From text to stages: SQL becomes a logical plan, a physical plan, and a graph of stages whose plans are encoded once.
 //!
-//! Read in the order of a query: `session.rs` (a statement arrives), `sql.rs`, `logical.rs`, `physical.rs`, `exchange.rs`,
+//! Read in the order of a query: `session.rs` (a statement arrives), `sql.rs`, `statement.rs`, `parameters.rs`, `describe.rs`,
+//! `logical.rs`, `physical.rs`, `exchange.rs`,
 //! `stages.rs`, `codec.rs`; then, on the executor, `task_plan.rs` and `narrow.rs`.
 
 pub mod codec;
 mod contain;
+mod describe;
 mod diagnose;
 mod equivalence;
 mod exchange;
 mod explain;
 mod files;
+mod inventory;
 mod logical;
 pub mod narrow;
+mod parameters;
 mod physical;
 mod push_down_semi_join;
 mod repeats;
@@ -21,12 +25,15 @@ pub mod session;
 mod sql;
 pub mod stage_input;
 mod stages;
+pub mod statement;
 mod stores;
 pub mod task_plan;
 #[cfg(test)]
 mod testing;
 
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
+pub use describe::Description;
+pub use inventory::{TableEntry, TableKind};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, SessionOptions};
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{JoinType, Result, Spans};
 use datafusion::execution::SessionState;
@@ -13,6 +14,13 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when}
 pub(crate) fn optimize(plan: &LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     let optimized = state.optimize(plan)?;
     optimized.transform_up_with_subqueries(rewrite_not_in).map(|rewritten| rewritten.data)
+}
+
+/// The schema of the rows of `plan`, before and after it is optimized: types are coerced, and a column that could be null stays so,
+/// whatever the optimizer finds out.
+pub(crate) fn schema(plan: &LogicalPlan, state: &SessionState) -> Result<SchemaRef> {
+    let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
+    Ok(Arc::new(analyzed.schema().as_arrow().clone()))
 }
 
 /// Rewrites the null-aware anti join that `x NOT IN (SELECT y FROM r)` becomes. Its operator keeps what it saw of nulls in one

@@ -22,9 +22,11 @@ use windrow_core::task::TaskMetrics;
 use windrow_core::{Error, ErrorKind, Result};
 
 use crate::contain::contained_future;
+use crate::describe::{Description, describe};
 use crate::diagnose::diagnose;
 use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side, yield_after_joins};
 use crate::files::{FileTables, locate, looks_like_path, unreadable};
+use crate::parameters::{self, Values};
 use crate::sql::{Meaning, SettingStatement};
 use crate::stores::stores;
 use crate::{explain, logical, physical, push_down_semi_join, sql, stages};
@@ -58,12 +60,23 @@ pub enum Planned {
     Analyze(PlannedJob),
 }
 
+impl Planned {
+    /// The same rows, any column of which may be null: see [`parameters::nullable`].
+    fn with_nullable_columns(mut self) -> Self {
+        if let Self::Job(PlannedJob { schema, .. }) | Self::Rows { schema, .. } = &mut self {
+            *schema = parameters::nullable(schema);
+        }
+        self
+    }
+}
+
 /// A query as stages.
 #[derive(Debug, Clone)]
 pub struct PlannedJob {
     /// The stages.
     pub graph: StageGraph,
-    /// The schema of the result.
+    /// The schema of the result: that of the statement's description. Batches are of the same types, and a column of theirs may be
+    /// known to have no nulls.
     pub schema: SchemaRef,
 }
 
@@ -150,9 +163,19 @@ impl PlannerSession {
     /// # Errors
     /// `InvalidQuery` with a span and a suggestion, `NotFound`, `Unsupported`, `Data`.
     pub async fn plan(&self, text: &str, shape: ClusterShape) -> Result<Planned> {
-        let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
+        self.plan_with(text, None, shape).await
+    }
+
+    /// As [`Self::plan`], with the values of the statement's parameters: a column for each, by position, or by name for those that
+    /// the text names. Several rows are the query once for each, the results one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::plan`]; `InvalidQuery` for values that are missing, too many, or of no use for their parameter, `Unsupported` for
+    /// several rows where their results would not be in order.
+    pub async fn plan_with(&self, text: &str, values: Option<&RecordBatch>, shape: ClusterShape) -> Result<Planned> {
+        let (inner, text, values) = (Arc::clone(&self.inner), text.to_owned(), values.cloned());
         on_planning_stack(move || async move {
-            match inner.plan(&text, shape).await {
+            match inner.plan(&text, values.as_ref(), shape).await {
                 Ok(planned) => Ok(planned),
                 Err(error) => Err(diagnose(error, &inner.names().await)),
             }
@@ -165,14 +188,41 @@ impl PlannerSession {
     /// # Errors
     /// As [`Self::plan`].
     pub async fn schema(&self, text: &str) -> Result<SchemaRef> {
-        let (inner, text) = (Arc::clone(&self.inner), text.to_owned());
+        self.describe(text).await.map(|description| description.schema)
+    }
+
+    /// What a statement is, without running it.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub async fn describe(&self, text: &str) -> Result<Description> {
+        self.describe_with(text, None).await
+    }
+
+    /// As [`Self::describe`], after `values` were bound: the statement has no parameters any more.
+    ///
+    /// # Errors
+    /// As [`Self::plan_with`].
+    pub async fn describe_with(&self, text: &str, values: Option<&RecordBatch>) -> Result<Description> {
+        let (inner, text, values) = (Arc::clone(&self.inner), text.to_owned(), values.cloned());
         on_planning_stack(move || async move {
-            match inner.schema(&text).await {
-                Ok(schema) => Ok(schema),
+            match inner.describe(&text, values.as_ref()).await {
+                Ok(description) => Ok(description),
                 Err(error) => Err(diagnose(error, &inner.names().await)),
             }
         })
         .await?
+    }
+
+    /// Where tables, functions and DataFusion's settings are.
+    pub(crate) fn context(&self) -> &SessionContext {
+        &self.inner.context
+    }
+
+    /// The session's own settings as they are now.
+    #[must_use]
+    pub fn query_settings(&self) -> QueryConfig {
+        self.inner.query()
     }
 
     /// Names for completion.
@@ -220,11 +270,15 @@ impl Inner {
         state
     }
 
-    async fn plan(&self, text: &str, shape: ClusterShape) -> Result<Planned, DataFusionError> {
+    async fn plan(&self, text: &str, values: Option<&RecordBatch>, shape: ClusterShape) -> Result<Planned, DataFusionError> {
         let query = self.query();
         let state = self.state(&query);
-        let meaning = sql::resolve(sql::parse(text)?, &state).await?;
+        let has_values = values.is_some_and(|values| values.num_columns() > 0);
+        let meaning = sql::resolve(sql::parse(text)?, &state, Values::Rows(values)).await?;
         match meaning {
+            Meaning::Query(plan) if has_values => {
+                self.query_job(&plan, &state, &query, shape).await.map(Planned::with_nullable_columns)
+            }
             Meaning::Query(plan) => self.query_job(&plan, &state, &query, shape).await,
             Meaning::Explain { plan, verbose } => explain_query(&plan, verbose, &state, &query, shape).await,
             Meaning::Analyze(plan) => {
@@ -237,15 +291,9 @@ impl Inner {
         }
     }
 
-    async fn schema(&self, text: &str) -> Result<SchemaRef, DataFusionError> {
-        let query = self.query();
-        let state = self.state(&query);
-        Ok(match sql::resolve(sql::parse(text)?, &state).await? {
-            Meaning::Query(plan) => Arc::new(logical::optimize(&plan, &state)?.schema().as_arrow().clone()),
-            Meaning::Explain { .. } | Meaning::Analyze(_) => explain::schema(),
-            Meaning::Setting(SettingStatement::Show { .. }) => setting_schema(),
-            Meaning::Session(_) | Meaning::Setting(_) => Arc::new(Schema::empty()),
-        })
+    async fn describe(&self, text: &str, values: Option<&RecordBatch>) -> Result<Description, DataFusionError> {
+        let state = self.state(&self.query());
+        describe(text, values, &self.context, &state).await
     }
 
     async fn query_job(
@@ -255,15 +303,16 @@ impl Inner {
         query: &QueryConfig,
         shape: ClusterShape,
     ) -> Result<Planned, DataFusionError> {
+        let schema = logical::schema(plan, state)?;
         let optimized = logical::optimize(plan, state)?;
         let physical = physical_plan(&optimized, state, query, shape).await?;
         if reads_catalog_only(&physical.plan)? {
-            let schema = physical.plan.schema();
             let batches = collect(physical.plan, state.task_ctx()).await?;
             return Ok(Planned::Rows { schema, batches });
         }
         let plan = materialize_catalog(physical.plan, &state.task_ctx()).await?;
-        job(Physical { plan, ..physical }, query, state).map(Planned::Job)
+        let job = job(Physical { plan, ..physical }, query, state)?;
+        Ok(Planned::Job(PlannedJob { schema, ..job }))
     }
 
     /// DDL, SET and prepared statements; EXECUTE becomes a query.
@@ -382,7 +431,7 @@ fn check_setting(name: &str, state: &SessionState) -> Result<(), DataFusionError
     )
 }
 
-fn setting_schema() -> SchemaRef {
+pub(crate) fn setting_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("name", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)]))
 }
 

@@ -9,8 +9,12 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanState
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, Value};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use windrow_core::{Error, ErrorKind, Result};
+
+use crate::parameters::{self, Values};
+use crate::statement;
 
 /// Bytes of one statement. 4 MiB: an IN list of some hundred thousand numbers.
 const TEXT_BYTES_MAX: usize = 4 << 20;
@@ -50,14 +54,18 @@ pub(crate) enum SettingStatement {
 
 /// Parses exactly one statement.
 pub(crate) fn parse(text: &str) -> Result<Statement, DataFusionError> {
-    check_size(text).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let external = |error: Error| DataFusionError::External(Box::new(error));
+    check_size(text).map_err(external)?;
+    let mut tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(ParserError::from)?;
+    parameters::number(&mut tokens).map_err(external)?;
+    let second = statement::second(&tokens);
     let mut statements =
-        DFParserBuilder::new(text).with_dialect(&GenericDialect {}).with_recursion_limit(50).build()?.parse_statements()?;
-    let external = |message: &str| DataFusionError::External(Box::new(Error::new(ErrorKind::InvalidQuery, message)));
+        DFParserBuilder::new(tokens).with_dialect(&GenericDialect {}).with_recursion_limit(50).build()?.parse_statements()?;
+    let invalid = |message: &str| Error::new(ErrorKind::InvalidQuery, message);
     match (statements.pop_front(), statements.is_empty()) {
         (Some(statement), true) => Ok(statement),
-        (Some(_), false) => Err(external("more than one statement; send them one at a time")),
-        (None, _) => Err(external("an empty statement")),
+        (Some(_), false) => Err(external(invalid("more than one statement; send them one at a time").with_span(second))),
+        (None, _) => Err(external(invalid("an empty statement"))),
     }
 }
 
@@ -107,11 +115,12 @@ fn longest_chain(tokens: &[Token]) -> usize {
 }
 
 /// Resolves names and says what to do. Tables of files are opened here, so this reads directories and footers.
-pub(crate) async fn resolve(statement: Statement, state: &SessionState) -> Result<Meaning, DataFusionError> {
+/// `values` take the places of the parameters.
+pub(crate) async fn resolve(statement: Statement, state: &SessionState, values: Values<'_>) -> Result<Meaning, DataFusionError> {
     if let Some(setting) = own_setting(&statement) {
         return Ok(Meaning::Setting(setting));
     }
-    let plan = state.statement_to_plan(statement).await?;
+    let plan = parameters::bind(state.statement_to_plan(statement).await?, values)?;
     Ok(match plan {
         LogicalPlan::Explain(explain) => Meaning::Explain { plan: LogicalPlan::clone(&explain.plan), verbose: explain.verbose },
         LogicalPlan::Analyze(analyze) => Meaning::Analyze(LogicalPlan::clone(&analyze.input)),

@@ -44,6 +44,12 @@ fn the_lines_of_the_documentation_parse() {
         "windrow bench tpch --data DIR --connect URL --queries 1,3 --runs 3 --output json",
         "windrow demo --scale 0.05 --keep",
         "windrow sql -f - --connect grpc://127.0.0.1:8815",
+        "windrow certs init --output certs --host db.example.org --host 192.0.2.7",
+        "windrow user add alice --role writer --users-file users --password-stdin",
+        "windrow user remove alice --users-file users",
+        "windrow user list --users-file users",
+        "windrow token create etl --role admin --tokens-file tokens --expires 30d",
+        "windrow secret create --output cluster.secret",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -62,6 +68,13 @@ fn what_does_not_fit_is_refused_as_usage() {
         ("windrow sql --slots 2 --connect grpc://h:1", ErrorKind::ArgumentConflict),
         ("windrow bench tpch --data d --queries 23", ErrorKind::ValueValidation),
         ("windrow executor", ErrorKind::MissingRequiredArgument),
+        ("windrow user add alice --users-file users --password x", ErrorKind::UnknownArgument),
+        ("windrow user add alice secret --users-file users", ErrorKind::UnknownArgument),
+        ("windrow user add alice --users-file users --role king", ErrorKind::InvalidValue),
+        ("windrow user add alice", ErrorKind::MissingRequiredArgument),
+        ("windrow token create etl --tokens-file tokens --expires soon", ErrorKind::ValueValidation),
+        ("windrow token create etl --tokens-file tokens --expires 0s", ErrorKind::ValueValidation),
+        ("windrow secret create", ErrorKind::MissingRequiredArgument),
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.kind(), kind, "{line}");

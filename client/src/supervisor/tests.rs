@@ -37,6 +37,7 @@ fn process(program: PathBuf, spill_dir: &Path) -> ExecutorProcess {
     ExecutorProcess {
         program,
         scheduler: "127.0.0.1:1".to_owned(),
+        secret_file: "/none".into(),
         name: "executor-0".to_owned(),
         slots: 2,
         memory_limit: 64,
@@ -65,7 +66,7 @@ async fn a_process_gets_its_flags_and_leaves_when_told() {
     let seen = wait_for(&supervisor, |seen| !seen.log.is_empty()).await;
     let spill_dir = folder.path().join("spill");
     let flags = format!(
-        "started executor --scheduler 127.0.0.1:1 --name executor-0 --slots 2 --memory-limit 64 --spill-dir {} --supervised",
+        "started executor --scheduler 127.0.0.1:1 --name executor-0 --slots 2 --memory-limit 64 --spill-dir {} --secret-file /none --supervised",
         spill_dir.display()
     );
     assert_eq!(Vec::from(seen.log), [flags]);

@@ -25,6 +25,9 @@ pub struct QueryConfig {
     pub memory_limit: ByteSize,
     /// The folder that relative paths in the query are read from; empty is the coordinator's working directory.
     pub directory: String,
+    /// Send text and bytes to drivers as Arrow's views, as they are in the engine, instead of as plain arrays, which every driver
+    /// knows.
+    pub wire_views: bool,
 }
 
 impl Default for QueryConfig {
@@ -36,13 +39,15 @@ impl Default for QueryConfig {
             runtime_filters: true,
             memory_limit: ByteSize::b(0),
             directory: String::new(),
+            wire_views: false,
         }
     }
 }
 
 impl QueryConfig {
     /// The keys, for listings and suggestions.
-    pub const KEYS: [&str; 6] = ["partitions", "small_input", "broadcast_limit", "runtime_filters", "memory_limit", "directory"];
+    pub const KEYS: [&str; 7] =
+        ["partitions", "small_input", "broadcast_limit", "runtime_filters", "memory_limit", "directory", "wire_views"];
 
     /// Sets one key from text.
     ///
@@ -60,20 +65,13 @@ impl QueryConfig {
             }
             "small_input" => self.small_input = ByteSize::b(super::parse_size(value)?),
             "broadcast_limit" => self.broadcast_limit = ByteSize::b(super::parse_size(value)?),
-            "runtime_filters" => {
-                self.runtime_filters = value.trim().to_lowercase().parse().map_err(|source| {
-                    Error::new(
-                        ErrorKind::InvalidConfig,
-                        format!("windrow.query.runtime_filters = '{value}' is neither true nor false"),
-                    )
-                    .with_source(source)
-                })?;
-            }
+            "runtime_filters" => self.runtime_filters = switch(key, value)?,
             "memory_limit" => {
                 let bytes = if value.trim().eq_ignore_ascii_case("none") { 0 } else { super::parse_size(value)? };
                 self.memory_limit = ByteSize::b(bytes);
             }
             "directory" => self.directory = value.to_owned(),
+            "wire_views" => self.wire_views = switch(key, value)?,
             _ => {
                 return Err(Error::new(ErrorKind::InvalidConfig, format!("no setting named 'windrow.query.{key}'"))
                     .with_suggestion(nearest(key, Self::KEYS).map(|key| format!("windrow.query.{key}"))));
@@ -92,7 +90,15 @@ impl QueryConfig {
             "runtime_filters" => self.runtime_filters.to_string(),
             "memory_limit" => self.memory_limit.to_string(),
             "directory" => self.directory.clone(),
+            "wire_views" => self.wire_views.to_string(),
             _ => return None,
         })
     }
+}
+
+fn switch(key: &str, value: &str) -> Result<bool> {
+    value.trim().to_lowercase().parse().map_err(|source| {
+        let what = format!("windrow.query.{key} = '{value}' is neither true nor false");
+        Error::new(ErrorKind::InvalidConfig, what).with_source(source)
+    })
 }

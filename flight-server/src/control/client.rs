@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use windrow_core::clock::{Clock, Millis, SystemClock};
 use windrow_core::ids::Incarnation;
 use windrow_core::message::{Command, Registration, Report};
@@ -20,6 +20,7 @@ use windrow_executor::{Executor, timer};
 use super::codec::PostcardCodec;
 use super::{COMMAND_BYTES_MAX, CONNECT_PATH};
 use crate::routine::Routine;
+use crate::security::Dialer;
 
 /// Reports on their way out. A full queue makes attempts wait, not memory grow.
 const REPORTS_MAX: usize = 1024;
@@ -60,6 +61,7 @@ pub(crate) struct ControlClient {
     executor: Arc<Executor>,
     registration: Registration,
     endpoint: Endpoint,
+    dialer: Dialer,
     reports: mpsc::Receiver<Report>,
     /// True once somebody asked the executor to leave.
     leaving: watch::Receiver<bool>,
@@ -75,28 +77,26 @@ impl ControlClient {
     pub(crate) fn new(
         executor: Arc<Executor>,
         scheduler: &str,
+        dialer: Dialer,
         registration: Registration,
         reports: mpsc::Receiver<Report>,
         leaving: watch::Receiver<bool>,
     ) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(format!("http://{scheduler}")).map_err(|source| {
-            Error::new(ErrorKind::InvalidConfig, format!("'{scheduler}' is not a scheduler's address; write it as host:port"))
-                .with_source(source)
-        })?;
-        let endpoint = endpoint
+        let endpoint = dialer
+            .endpoint(scheduler)?
             .connect_timeout(CONNECT_WITHIN)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(2))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
         let (clock, leased_at) = (SystemClock::new(), Millis(0));
-        Ok(Self { executor, registration, endpoint, reports, leaving, clock, sent: Arc::default(), leased_at })
+        Ok(Self { executor, registration, endpoint, dialer, reports, leaving, clock, sent: Arc::default(), leased_at })
     }
 
     /// Stays connected until the coordinator tells the executor to leave.
     ///
     /// # Errors
-    /// `InvalidConfig` with the coordinator's sentence if it refuses the registration.
+    /// `InvalidConfig` with the coordinator's sentence if it refuses the registration, `Denied` if it does not know the secret.
     pub(crate) async fn run(mut self) -> Result<()> {
         let mut backoff = BACKOFF;
         loop {
@@ -135,8 +135,12 @@ impl ControlClient {
         if outgoing.try_send(Report::Register(self.registration.clone())).is_err() {
             return Err(Error::internal("a new queue of reports is full"));
         }
-        let mut commands = match open(&self.endpoint, queue).await {
+        let mut commands = match open(&self.endpoint, &self.dialer, queue).await {
             Ok(commands) => commands,
+            Err(status) if matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied) => {
+                return Err(Error::new(ErrorKind::Denied, "the scheduler does not know this executor's secret")
+                    .with_help("give both the same file with --secret-file"));
+            }
             Err(status) => return Ok(Ended::Lost(status)),
         };
         let answer = timer::deadline(CONNECT_WITHIN, commands.message()).await;
@@ -241,18 +245,20 @@ async fn beat(
     }
 }
 
-async fn open(endpoint: &Endpoint, queue: mpsc::Receiver<Report>) -> Result<Streaming<Command>, Status> {
+async fn open(endpoint: &Endpoint, dialer: &Dialer, queue: mpsc::Receiver<Report>) -> Result<Streaming<Command>, Status> {
     let channel: Channel = endpoint.connect().await.map_err(|error| Status::unavailable(error_chain(&error)))?;
     let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(COMMAND_BYTES_MAX);
     grpc.ready().await.map_err(|error| Status::unavailable(error_chain(&error)))?;
     let codec = PostcardCodec::<Report, Command>::default();
-    let request = Request::new(ReceiverStream::new(queue));
+    let mut request = Request::new(ReceiverStream::new(queue));
+    dialer.sign(&mut request)?;
     let response = grpc.streaming(request, PathAndQuery::from_static(CONNECT_PATH), codec).await?;
     Ok(response.into_inner())
 }
 
 /// An error with its causes, because tonic's own sentence is `transport error`.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

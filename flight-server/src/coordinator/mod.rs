@@ -25,6 +25,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use windrow_auth::{Principal, Role};
 use windrow_core::clock::SystemClock;
 use windrow_core::config::{QueryConfig, SchedulerConfig};
 use windrow_core::failure::CancelReason;
@@ -37,6 +38,7 @@ use windrow_planner::{ClusterShape, PlannerSession, SessionOptions};
 
 use crate::results::Statement;
 use crate::routine::Routine;
+use crate::security::{Dialer, OWNER};
 use crate::session::CoordinatorSession;
 use crate::status::ClusterStatus;
 use crate::transport::{ClusterTransport, InProcessTransport};
@@ -63,6 +65,8 @@ pub struct CoordinatorOptions {
     pub scheduler: SchedulerConfig,
     /// The settings that sessions begin with.
     pub query: QueryConfig,
+    /// How results are fetched from executors.
+    pub dialer: Dialer,
 }
 
 /// The coordinator of one cluster, in any process.
@@ -107,7 +111,7 @@ impl Coordinator {
             departures: Arc::default(),
             stepped: Notify::new(),
             shape,
-            transport: Arc::new(ClusterTransport::new(local, RESULT_WINDOW)),
+            transport: Arc::new(ClusterTransport::new(local, RESULT_WINDOW, options.dialer.clone())),
         });
         let turning = Routine::spawn("coordinator", "loop", turn(Arc::clone(&shared), queue));
         Ok(Arc::new(Self {
@@ -120,11 +124,23 @@ impl Coordinator {
         }))
     }
 
-    /// Opens a session with `settings` over the coordinator's own, each as `(windrow.query.key, value)`.
+    /// Opens a session of the cluster's owner with `settings` over the coordinator's own, each as `(windrow.query.key, value)`.
     ///
     /// # Errors
     /// `InvalidConfig` for an unknown key or a value that does not fit.
     pub async fn open_session(self: &Arc<Self>, settings: &[(String, String)]) -> Result<Arc<CoordinatorSession>> {
+        self.open_session_for(&Principal::client(OWNER, Role::Admin), settings).await
+    }
+
+    /// Opens a session of `principal`, who may do in it what its role says.
+    ///
+    /// # Errors
+    /// As [`Self::open_session`].
+    pub async fn open_session_for(
+        self: &Arc<Self>,
+        principal: &Principal,
+        settings: &[(String, String)],
+    ) -> Result<Arc<CoordinatorSession>> {
         let mut query = self.options.query.clone();
         for (key, value) in settings {
             query.set(key.strip_prefix("windrow.query.").unwrap_or(key), value)?;

@@ -9,12 +9,14 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use serde::Serialize;
 use tonic::{Request, Status};
+use windrow_auth::{Verb, authorize};
 use windrow_core::Result;
 use windrow_core::message::{decode, encode};
 use windrow_executor::timer;
 use windrow_planner::Names;
 
-use super::{SqlService, handles, sessions};
+use super::{SqlService, fail, handles};
+use crate::security::caller_of;
 use crate::status::JobProgress;
 use crate::wire::to_status;
 
@@ -87,25 +89,21 @@ pub(super) fn types() -> Vec<ActionType> {
 impl SqlService {
     /// Performs one of our actions.
     pub(super) async fn act(&self, request: Request<Action>) -> Result<Results, Status> {
-        let headers = request.metadata();
         let Action { r#type: name, body } = request.get_ref();
-        let fail = |error: windrow_core::Error| to_status(&error);
         match name.as_str() {
             OPEN_SESSION => {
                 let settings: Vec<(String, String)> = if body.is_empty() { vec![] } else { decode(body).map_err(fail)? };
-                one(&self.sessions.open(&settings).await.map_err(fail)?)
+                one(&self.sessions.open(&caller_of(request.extensions())?, &settings).await.map_err(fail)?)
             }
-            CLOSE_SESSION => {
-                let name = sessions::name(headers).map_err(fail)?;
-                one(&name.is_some_and(|name| self.sessions.close(name)))
-            }
+            CLOSE_SESSION => one(&self.end_session(&request)?),
             NAMES => {
-                let session = self.sessions.of(headers).map_err(fail)?;
+                let session = self.sessions.of(&request).await.map_err(fail)?;
                 let Names { tables, functions, settings } = session.names().await.map_err(fail)?;
                 one(&(tables, functions, settings))
             }
             STATUS => one(&self.coordinator.status()),
             DRAIN => {
+                authorize(&caller_of(request.extensions())?.principal, Verb::Administer).map_err(fail)?;
                 let name = std::str::from_utf8(body).map_err(|_not_text| Status::invalid_argument("the name is not UTF-8"))?;
                 self.coordinator.drain(name).await.map_err(fail)?;
                 one(&true)

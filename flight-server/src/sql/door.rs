@@ -1,289 +1,206 @@
-//! The calls of Flight SQL, each turned into a statement of the request's session.
+//! The door: every call of Flight, as clients of Flight SQL make it. What it does not name falls through to the dispatch of the
+//! crate `arrow-flight`, which lacks schemas, sessions and half of preparing. Next: `commands.rs`.
 
-use arrow::ipc::writer::IpcWriteOptions;
-use arrow::record_batch::RecordBatch;
+use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
-use arrow_flight::sql::{
-    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    ActionCreatePreparedStatementResult, Any, CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes,
-    CommandGetTables, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery,
-    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
-};
+use arrow_flight::sql::Command;
 use arrow_flight::{
-    Action, ActionType, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket,
+    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, Empty, FlightData,
+    FlightDescriptor, FlightInfo, HandshakeRequest, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use prost::Message;
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Request, Response, Status, Streaming};
-use windrow_core::{Error, ErrorKind, Result};
+use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
-use super::{SqlService, actions, encode, flight_info, handles, metadata, wire_schema};
-use crate::wire::to_status;
+use super::prepared::Prepared;
+use super::{SqlService, actions, fail, flight_info, metadata, wire_schema};
 
-type DoGet = Response<<SqlService as FlightService>::DoGetStream>;
+type Answers = BoxStream<'static, Result<arrow_flight::Result, Status>>;
 
-fn fail(error: Error) -> Status {
-    to_status(&error)
+/// Actions of the protocol, as they are listed.
+const ACTIONS: [(&str, &str); 7] = [
+    (CREATE_PREPARED, "prepares a statement: ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult"),
+    (CLOSE_PREPARED, "forgets a prepared statement: ActionClosePreparedStatementRequest"),
+    (CANCEL_FLIGHT_INFO, "ends a statement: CancelFlightInfoRequest, CancelFlightInfoResult"),
+    (CANCEL_QUERY, "ends a statement, for old clients: ActionCancelQueryRequest, ActionCancelQueryResult"),
+    (SET_OPTIONS, "sets options of the session: SetSessionOptionsRequest, SetSessionOptionsResult"),
+    (GET_OPTIONS, "the options of the session: no body, GetSessionOptionsResult"),
+    (CLOSE_SESSION, "closes the session: no body, CloseSessionResult"),
+];
+
+const CREATE_PREPARED: &str = "CreatePreparedStatement";
+const CLOSE_PREPARED: &str = "ClosePreparedStatement";
+const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
+const CANCEL_QUERY: &str = "CancelQuery";
+const SET_OPTIONS: &str = "SetSessionOptions";
+const GET_OPTIONS: &str = "GetSessionOptions";
+const CLOSE_SESSION: &str = "CloseSession";
+
+/// Actions that the dispatch below would decode, and that there are not.
+const UNSUPPORTED: [&str; 5] =
+    ["CreatePreparedSubstraitPlan", "BeginTransaction", "EndTransaction", "BeginSavepoint", "EndSavepoint"];
+
+/// The only Flight service that is registered.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    sql: SqlService,
 }
 
-impl SqlService {
-    /// Plans and submits a statement, and answers with the ticket for its rows.
-    async fn info(&self, sql: &str, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let session = self.sessions.of(request.metadata()).map_err(fail)?;
-        let statement = session.execute(sql).await.map_err(fail)?;
-        let schema = wire_schema(&statement.schema);
-        let job = statement.job.map(|job| Bytes::copy_from_slice(&job.0.to_be_bytes()));
-        let handle = self.handles.insert(statement).map_err(fail)?;
-        let ticket = TicketStatementQuery { statement_handle: Bytes::copy_from_slice(&handle.to_be_bytes()) };
-        let info = flight_info(&schema, ticket.as_any().encode_to_vec(), request.into_inner())?;
-        Ok(Response::new(info.with_app_metadata(job.unwrap_or_default())))
+impl Door {
+    pub(super) fn new(sql: SqlService) -> Self {
+        Self { sql }
     }
+}
 
-    /// Runs a statement to its end and counts its rows away.
-    async fn update(&self, sql: &str, headers: &MetadataMap) -> Result<i64, Status> {
-        let session = self.sessions.of(headers).map_err(fail)?;
-        let mut statement = session.execute(sql).await.map_err(fail)?;
-        while let Some(batch) = statement.next().await {
-            batch.map_err(fail)?;
+/// What a descriptor asks for.
+enum Asked {
+    /// Rows: the statement, with its values.
+    Rows(Prepared),
+    /// Something about the catalog.
+    Metadata(Command),
+    /// Something else.
+    Other,
+}
+
+impl Door {
+    fn asked(&self, descriptor: &FlightDescriptor) -> Result<Asked, Status> {
+        if descriptor.r#type == i32::from(DescriptorType::Path) {
+            return table(&descriptor.path).map(|text| Asked::Rows(Prepared::new(text)));
         }
-        Ok(0)
+        Ok(match metadata::command(&descriptor.cmd)? {
+            Command::CommandStatementQuery(query) => Asked::Rows(Prepared::new(query.query)),
+            Command::CommandPreparedStatementQuery(query) => {
+                Asked::Rows(self.sql.open(&query.prepared_statement_handle).map_err(fail)?)
+            }
+            command if metadata::schema(&command).is_some() => Asked::Metadata(command),
+            _ => Asked::Other,
+        })
     }
 }
 
-/// An answer of one batch.
-fn answer(batch: Result<RecordBatch>) -> Result<DoGet, Status> {
-    let batch = batch.map_err(fail)?;
-    Ok(Response::new(encode(batch.schema(), stream::iter([Ok(batch)]))))
+/// The statement that reads the table at `path`: catalog, schema and table, or the last of them.
+fn table(path: &[String]) -> Result<String, Status> {
+    if path.is_empty() || path.len() > 3 || path.iter().any(String::is_empty) {
+        return Err(Status::invalid_argument("the path of a table has one to three parts: catalog, schema, table"));
+    }
+    let quoted: Vec<String> = path.iter().map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    Ok(format!("SELECT * FROM {}", quoted.join(".")))
 }
 
-/// The ticket that repeats a command about the catalog.
-fn repeat(
-    command: impl ProstMessageExt,
-    schema: arrow::datatypes::SchemaRef,
-    request: Request<FlightDescriptor>,
-) -> Result<Response<FlightInfo>, Status> {
-    flight_info(&schema, command.as_any().encode_to_vec(), request.into_inner()).map(Response::new)
+fn one(message: &impl Message) -> Answers {
+    bytes(message.encode_to_vec().into())
 }
 
-/// The statement in a prepared handle. The handle is the text itself, so that the server keeps nothing.
-fn prepared(handle: &[u8]) -> Result<&str, Status> {
-    std::str::from_utf8(handle).map_err(|_not_text| Status::invalid_argument("not the handle of a prepared statement"))
+fn bytes(body: Bytes) -> Answers {
+    stream::iter([Ok(arrow_flight::Result { body })]).boxed()
 }
 
-fn ipc(schema: &arrow::datatypes::Schema) -> Result<Bytes, Status> {
-    let message: Result<IpcMessage, _> = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into();
-    let IpcMessage(bytes) = message.map_err(|source: arrow::error::ArrowError| {
-        fail(Error::internal("a result's schema cannot be sent").with_source(source))
-    })?;
-    Ok(bytes)
+fn with_headers(headers: MetadataMap, answers: Answers) -> Response<Answers> {
+    Response::from_parts(headers, answers, Extensions::new())
 }
 
 #[tonic::async_trait]
-impl FlightSqlService for SqlService {
-    type FlightService = Self;
+impl FlightService for Door {
+    type HandshakeStream = <SqlService as FlightService>::HandshakeStream;
+    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
+    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
+    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
+    type DoActionStream = Answers;
+    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
+    type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
 
-    /// Opens a session: its name is in the response's header and its payload. Nobody is authenticated.
-    async fn do_handshake(
-        &self,
-        _request: Request<Streaming<HandshakeRequest>>,
-    ) -> Result<Response<std::pin::Pin<Box<dyn futures::Stream<Item = Result<HandshakeResponse, Status>> + Send>>>, Status> {
-        let name = format!("{:016x}", self.sessions.open(&[]).await.map_err(fail)?);
-        let payload = Bytes::from(name.clone());
-        let answers: BoxStream<'static, _> = stream::iter([Ok(HandshakeResponse { protocol_version: 0, payload })]).boxed();
-        let mut response = Response::new(answers);
-        let value = name.parse().map_err(|_not_ascii| fail(Error::internal("a session's name is not a header")))?;
-        response.metadata_mut().insert(actions::SESSION_HEADER, value);
-        Ok(response)
+    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> {
+        FlightService::handshake(&self.sql, request).await
     }
 
-    async fn get_flight_info_statement(
-        &self,
-        query: CommandStatementQuery,
-        request: Request<FlightDescriptor>,
-    ) -> Result<Response<FlightInfo>, Status> {
-        self.info(&query.query, request).await
+    async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        self.sql.list(request).await
     }
 
-    async fn get_flight_info_prepared_statement(
-        &self,
-        query: CommandPreparedStatementQuery,
-        request: Request<FlightDescriptor>,
-    ) -> Result<Response<FlightInfo>, Status> {
-        self.info(prepared(&query.prepared_statement_handle)?, request).await
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        match self.asked(request.get_ref())? {
+            Asked::Rows(statement) => self.sql.info(&statement, request).await,
+            Asked::Metadata(command) => {
+                let schema = metadata::schema(&command).ok_or_else(|| Status::internal("a command without a schema"))?;
+                // The command is its own ticket.
+                let ticket = request.get_ref().cmd.to_vec();
+                flight_info(&schema, ticket, request.into_inner()).map(Response::new)
+            }
+            Asked::Other => FlightService::get_flight_info(&self.sql, request).await,
+        }
     }
 
-    async fn do_get_statement(&self, ticket: TicketStatementQuery, _request: Request<Ticket>) -> Result<DoGet, Status> {
-        let handle = handles::parse(&ticket.statement_handle).map_err(fail)?;
-        let reading = self.handles.take(handle).map_err(fail)?;
-        Ok(Response::new(encode(reading.schema(), reading)))
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        self.sql.poll(request).await
     }
 
-    /// A statement as a ticket: planned, submitted and read in one call, so that its job ends with its client, whenever that is.
-    async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<DoGet, Status> {
-        let query = message.unpack::<CommandStatementQuery>().map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
-        let session = self.sessions.of(request.metadata()).map_err(fail)?;
-        let statement = session.execute(&query.query).await.map_err(fail)?;
-        let (handle, reading) = self.handles.read(statement).map_err(fail)?;
-        let mut response = Response::new(encode(reading.schema(), reading));
-        let value = MetadataValue::from_bytes(&handle.to_be_bytes());
-        response.metadata_mut().insert_bin(actions::STATEMENT_HEADER, value);
-        Ok(response)
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        let schema = match self.asked(request.get_ref())? {
+            Asked::Rows(statement) => self.sql.schema_of(&statement, &request).await?,
+            Asked::Metadata(command) => {
+                let schema = metadata::schema(&command).ok_or_else(|| Status::internal("a command without a schema"))?;
+                SchemaResult { schema: wire_schema::ipc(&schema).map_err(fail)? }
+            }
+            Asked::Other => return Err(Status::unimplemented("this command has no schema")),
+        };
+        Ok(Response::new(schema))
     }
 
-    async fn do_put_statement_update(
-        &self,
-        command: CommandStatementUpdate,
-        request: Request<PeekableFlightDataStream>,
-    ) -> Result<i64, Status> {
-        self.update(&command.query, request.metadata()).await
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        if let Ok(command) = metadata::command(&request.get_ref().ticket)
+            && metadata::schema(&command).is_some()
+        {
+            let session = self.sql.sessions.of(&request).await.map_err(fail)?;
+            let batch = metadata::answer(command, &session).await.map_err(fail)?;
+            let batch = batch.ok_or_else(|| Status::internal("a command without an answer"))?;
+            return Ok(Response::new(wire_schema::encode(batch.schema(), stream::iter([Ok(batch)]))));
+        }
+        FlightService::do_get(&self.sql, request).await
     }
 
-    async fn do_put_prepared_statement_update(
-        &self,
-        command: CommandPreparedStatementUpdate,
-        request: Request<PeekableFlightDataStream>,
-    ) -> Result<i64, Status> {
-        self.update(prepared(&command.prepared_statement_handle)?, request.metadata()).await
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        FlightService::do_put(&self.sql, request).await
     }
 
-    async fn do_put_prepared_statement_query(
-        &self,
-        _command: CommandPreparedStatementQuery,
-        _request: Request<PeekableFlightDataStream>,
-    ) -> Result<DoPutPreparedStatementResult, Status> {
-        Err(fail(
-            Error::new(ErrorKind::Unsupported, "parameters of prepared statements")
-                .with_help("write the values into the statement"),
-        ))
+    async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        let of_protocol = ACTIONS.map(|(name, what)| ActionType { r#type: name.to_owned(), description: what.to_owned() });
+        let all: Vec<_> = of_protocol.into_iter().chain(actions::types()).map(Ok).collect();
+        Ok(Response::new(stream::iter(all).boxed()))
     }
 
-    async fn do_put_error_callback(
-        &self,
-        _request: Request<PeekableFlightDataStream>,
-        error: DoPutError,
-    ) -> Result<Response<<Self as FlightService>::DoPutStream>, Status> {
-        Err(Status::invalid_argument(format!("a DoPut without a command: {error}")))
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        match request.get_ref().r#type.as_str() {
+            CREATE_PREPARED => Ok(Response::new(bytes(self.sql.prepare(&request).await?.packed()))),
+            CLOSE_PREPARED | CANCEL_QUERY => FlightService::do_action(&self.sql, request).await,
+            CANCEL_FLIGHT_INFO => {
+                let wanted = CancelFlightInfoRequest::decode(request.get_ref().body.clone());
+                let wanted =
+                    wanted.map_err(|error| Status::invalid_argument(format!("not a CancelFlightInfoRequest: {error}")))?;
+                let info =
+                    wanted.info.ok_or_else(|| Status::invalid_argument("a CancelFlightInfoRequest without a FlightInfo"))?;
+                if !self.sql.cancel(&info) {
+                    return Err(Status::not_found("no such statement: it was cancelled, read to its end, or never there"));
+                }
+                Ok(Response::new(one(&CancelFlightInfoResult { status: CancelStatus::Cancelled.into() })))
+            }
+            SET_OPTIONS => {
+                let (result, headers) = self.sql.set_options(&request).await?;
+                Ok(with_headers(headers, one(&result)))
+            }
+            GET_OPTIONS => Ok(Response::new(one(&self.sql.get_options(&request).await?))),
+            CLOSE_SESSION => {
+                let (result, headers) = self.sql.close_session(&request)?;
+                Ok(with_headers(headers, one(&result)))
+            }
+            other if UNSUPPORTED.contains(&other) => Err(Status::unimplemented(format!("no action named '{other}'"))),
+            _ => FlightService::do_action(&self.sql, request).await,
+        }
     }
 
-    async fn do_action_create_prepared_statement(
-        &self,
-        query: ActionCreatePreparedStatementRequest,
-        request: Request<Action>,
-    ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let session = self.sessions.of(request.metadata()).map_err(fail)?;
-        let schema = session.schema(&query.query).await.map_err(fail)?;
-        Ok(ActionCreatePreparedStatementResult {
-            prepared_statement_handle: query.query.into_bytes().into(),
-            dataset_schema: ipc(&wire_schema(&schema))?,
-            parameter_schema: Bytes::new(),
-        })
+    async fn do_exchange(&self, _request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(Status::unimplemented("there is no DoExchange here"))
     }
-
-    async fn do_action_close_prepared_statement(
-        &self,
-        _query: ActionClosePreparedStatementRequest,
-        _request: Request<Action>,
-    ) -> Result<(), Status> {
-        Ok(())
-    }
-
-    /// Cancels the statement of the FlightInfo that the client sends back.
-    async fn do_action_cancel_query(
-        &self,
-        query: ActionCancelQueryRequest,
-        _request: Request<Action>,
-    ) -> Result<ActionCancelQueryResult, Status> {
-        const CANCELLED: i32 = 1;
-        const NOT_CANCELLABLE: i32 = 3;
-        let info =
-            FlightInfo::decode(query.info).map_err(|error| Status::invalid_argument(format!("not a FlightInfo: {error}")))?;
-        let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
-        let cancelled = tickets
-            .filter_map(|ticket| actions::ticket_handle(&ticket.ticket))
-            .filter_map(|handle| handles::parse(&handle).ok())
-            .filter(|handle| self.handles.cancel(*handle))
-            .count();
-        Ok(ActionCancelQueryResult { result: if cancelled > 0 { CANCELLED } else { NOT_CANCELLABLE } })
-    }
-
-    async fn do_action_fallback(
-        &self,
-        request: Request<Action>,
-    ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
-        self.act(request).await.map(Response::new)
-    }
-
-    async fn list_custom_actions(&self) -> Option<Vec<Result<ActionType, Status>>> {
-        Some(actions::types().into_iter().map(Ok).collect())
-    }
-
-    async fn get_flight_info_catalogs(
-        &self,
-        query: CommandGetCatalogs,
-        request: Request<FlightDescriptor>,
-    ) -> Result<Response<FlightInfo>, Status> {
-        repeat(query, query.into_builder().schema(), request)
-    }
-
-    async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> Result<DoGet, Status> {
-        answer(metadata::catalogs(query))
-    }
-
-    async fn get_flight_info_schemas(
-        &self,
-        query: CommandGetDbSchemas,
-        request: Request<FlightDescriptor>,
-    ) -> Result<Response<FlightInfo>, Status> {
-        let schema = query.clone().into_builder().schema();
-        repeat(query, schema, request)
-    }
-
-    async fn do_get_schemas(&self, query: CommandGetDbSchemas, _request: Request<Ticket>) -> Result<DoGet, Status> {
-        answer(metadata::schemas(query))
-    }
-
-    async fn get_flight_info_tables(
-        &self,
-        query: CommandGetTables,
-        request: Request<FlightDescriptor>,
-    ) -> Result<Response<FlightInfo>, Status> {
-        let schema = query.clone().into_builder().schema();
-        repeat(query, schema, request)
-    }
-
-    async fn do_get_tables(&self, query: CommandGetTables, request: Request<Ticket>) -> Result<DoGet, Status> {
-        let session = self.sessions.of(request.metadata()).map_err(fail)?;
-        answer(metadata::tables(query, &session).await)
-    }
-
-    async fn get_flight_info_table_types(
-        &self,
-        query: CommandGetTableTypes,
-        request: Request<FlightDescriptor>,
-    ) -> Result<Response<FlightInfo>, Status> {
-        repeat(query, query.into_builder().schema(), request)
-    }
-
-    async fn do_get_table_types(&self, query: CommandGetTableTypes, _request: Request<Ticket>) -> Result<DoGet, Status> {
-        answer(metadata::table_types(query))
-    }
-
-    async fn get_flight_info_sql_info(
-        &self,
-        query: CommandGetSqlInfo,
-        request: Request<FlightDescriptor>,
-    ) -> Result<Response<FlightInfo>, Status> {
-        repeat(query, metadata::sql_info_schema(), request)
-    }
-
-    async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _request: Request<Ticket>) -> Result<DoGet, Status> {
-        answer(metadata::sql_info(query))
-    }
-
-    async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}
 }

@@ -1,36 +1,46 @@
 //! Flight SQL, the front door for ADBC, JDBC, ODBC and plain Flight clients, and for our own.
 //!
 //! ```text
-//! door.rs       the calls of the protocol         handles.rs   statements between GetFlightInfo and DoGet
-//! actions.rs    our own actions                   sessions.rs  which session a request belongs to
-//! metadata.rs   catalogs, schemas, tables, server information
+//! door.rs       every call of the protocol        sessions.rs          which session a request belongs to
+//! commands.rs   those that run statements         session_options.rs   what drivers set of it, in session_proto.rs
+//! prepared.rs   statements with values            metadata.rs          catalogs, schemas, tables, keys
+//! update.rs     those that change something       sql_info.rs          what the server says of itself, with type_info.rs
+//! handles.rs    between GetFlightInfo and DoGet   wire_schema.rs       rows as drivers read them
+//! actions.rs    our own actions                   results_calls.rs     results that are polled and listed
 //! ```
 //!
 //! Next: `serve.rs`. Nothing here plans or runs: it turns calls into statements of a session, and rows into messages.
 
 pub mod actions;
+mod commands;
 mod door;
 mod handles;
 mod metadata;
+mod prepared;
+mod results_calls;
+mod session_options;
+mod session_proto;
 mod sessions;
+mod sql_info;
 #[cfg(test)]
 mod tests;
+mod type_info;
+mod update;
+mod wire_schema;
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
-use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightServiceServer;
-use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
-use futures::stream::{BoxStream, Stream};
-use futures::{StreamExt, TryStreamExt};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use tonic::Status;
+use windrow_auth::Sealer;
 use windrow_core::{Error, Result};
 
 use crate::coordinator::Coordinator;
+use crate::security::{Access, Credentials};
 use crate::wire::to_status;
+use door::Door;
 use handles::Handles;
 use sessions::Sessions;
 
@@ -43,37 +53,28 @@ pub(crate) struct SqlService {
     coordinator: Arc<Coordinator>,
     sessions: Arc<Sessions>,
     handles: Arc<Handles>,
+    /// Issue tokens, where callers say who they are.
+    credentials: Option<Arc<Credentials>>,
+    /// Seals the handles of prepared statements.
+    prepared: Arc<Sealer>,
 }
 
 impl SqlService {
-    /// A service with its default session.
-    ///
-    /// # Errors
-    /// `InvalidConfig` if the coordinator's settings do not fit.
-    pub(crate) async fn new(coordinator: Arc<Coordinator>) -> Result<Self> {
-        let sessions = Arc::new(Sessions::new(Arc::clone(&coordinator)).await?);
-        Ok(Self { coordinator, sessions, handles: Arc::default() })
+    /// A service for those whom `access` lets in.
+    pub(crate) fn new(coordinator: Arc<Coordinator>, access: &Access) -> Self {
+        let sessions = Arc::new(Sessions::new(Arc::clone(&coordinator)));
+        let prepared = Arc::new(Sealer::new(access.key(), prepared::PURPOSE));
+        Self { coordinator, sessions, handles: Arc::default(), credentials: access.credentials().cloned(), prepared }
     }
 
     /// The tonic service.
-    pub(crate) fn server(self) -> FlightServiceServer<Self> {
-        FlightServiceServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX)
+    pub(crate) fn server(self) -> FlightServiceServer<Door> {
+        FlightServiceServer::new(Door::new(self)).max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 }
 
-/// The schema as it is sent: dictionaries become their values. It is the same in every message about a statement.
-fn wire_schema(schema: &SchemaRef) -> SchemaRef {
-    let encoder = FlightDataEncoderBuilder::new().with_schema(Arc::clone(schema)).build(futures::stream::empty());
-    encoder.known_schema().unwrap_or_else(|| Arc::clone(schema))
-}
-
-/// Rows as messages, the schema first.
-fn encode(
-    schema: SchemaRef,
-    rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
-) -> BoxStream<'static, Result<FlightData, Status>> {
-    let rows = rows.map_err(|error| FlightError::from(to_status(&error)));
-    FlightDataEncoderBuilder::new().with_schema(schema).build(rows).map_err(Status::from).boxed()
+fn fail(error: Error) -> Status {
+    to_status(&error)
 }
 
 /// The answer to GetFlightInfo: one endpoint at this server.

@@ -1,18 +1,25 @@
-//! Which session a request belongs to: the one its header names, or the one that all others share. Next: `handles.rs`.
+//! Which session a request belongs to: the one that its header, its cookie or its login names, else that of its connection. Each has an
+//! owner, and is nobody else's. Next: `session_options.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Request};
 use uuid::Uuid;
+use windrow_auth::{Principal, authorize_use};
 use windrow_core::{Error, ErrorKind, Result};
 
 use crate::coordinator::Coordinator;
+use crate::security::Caller;
 use crate::session::CoordinatorSession;
 
 /// The header that names a session.
 pub const SESSION_HEADER: &str = "x-windrow-session";
+
+/// The cookie that names a session, for drivers that keep cookies.
+pub(super) const COOKIE: &str = "arrow_flight_session_id";
 
 /// Sessions that are open; beyond it the one unused for longest is closed.
 const SESSIONS_MAX: usize = 4096;
@@ -21,80 +28,225 @@ const SESSIONS_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Sessions {
     coordinator: Arc<Coordinator>,
-    shared: Arc<CoordinatorSession>,
-    open: Mutex<Open>,
+    open: Arc<Mutex<Open>>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    sessions: BTreeMap<u64, (u64, Arc<CoordinatorSession>)>,
+    sessions: BTreeMap<u64, Entry>,
+    /// The sessions of connections, by the connection's number.
+    connections: BTreeMap<u64, u64>,
     /// Counts uses, to find the oldest.
     uses: u64,
 }
 
-impl Sessions {
-    pub(super) async fn new(coordinator: Arc<Coordinator>) -> Result<Self> {
-        let shared = coordinator.open_session(&[]).await?;
-        Ok(Self { coordinator, shared, open: Mutex::default() })
-    }
+#[derive(Debug)]
+struct Entry {
+    session: Arc<CoordinatorSession>,
+    owner: Principal,
+    used: u64,
+}
 
-    /// Opens a session and returns its name for the header.
-    pub(super) async fn open(&self, settings: &[(String, String)]) -> Result<u64> {
-        let session = self.coordinator.open_session(settings).await?;
-        // Whoever knows the number uses the session, so it is drawn from the system's randomness.
-        let (high, low) = Uuid::new_v4().as_u64_pair();
-        let name = high ^ low;
-        let mut open = self.open.lock();
-        if open.sessions.len() >= SESSIONS_MAX {
-            let oldest = open.sessions.iter().min_by_key(|(_, (used, _))| *used).map(|(name, _)| *name);
-            oldest.map(|name| open.sessions.remove(&name));
+impl Open {
+    fn insert(&mut self, name: u64, session: Arc<CoordinatorSession>, owner: Principal) {
+        if self.sessions.len() >= SESSIONS_MAX {
+            let oldest = self.sessions.iter().min_by_key(|(_, entry)| entry.used).map(|(name, _)| *name);
+            oldest.map(|name| self.remove(name));
         }
-        open.uses += 1;
-        let used = open.uses;
-        open.sessions.insert(name, (used, session));
-        Ok(name)
+        self.uses += 1;
+        self.sessions.insert(name, Entry { session, owner, used: self.uses });
     }
 
-    /// Closes a session; statements of it that run go on.
-    pub(super) fn close(&self, name: u64) -> bool {
-        self.open.lock().sessions.remove(&name).is_some()
+    fn remove(&mut self, name: u64) -> bool {
+        self.connections.retain(|_, of| *of != name);
+        self.sessions.remove(&name).is_some()
     }
 
-    /// The session that `headers` name.
-    ///
-    /// # Errors
-    /// `InvalidQuery` if the header is not a number, `NotFound` if the session is closed.
-    pub(super) fn of(&self, headers: &MetadataMap) -> Result<Arc<CoordinatorSession>> {
-        match name(headers)? {
-            Some(name) => self.named(name),
-            None => Ok(Arc::clone(&self.shared)),
-        }
-    }
-
-    fn named(&self, name: u64) -> Result<Arc<CoordinatorSession>> {
-        let mut open = self.open.lock();
-        open.uses += 1;
-        let now = open.uses;
-        let (used, session) = open
-            .sessions
-            .get_mut(&name)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "this session is closed; connect again"))?;
-        *used = now;
-        Ok(Arc::clone(session))
+    /// The session `name`; nobody but its owner learns that it is there.
+    fn get(&mut self, name: u64, caller: &Principal) -> Result<Option<Arc<CoordinatorSession>>> {
+        self.uses += 1;
+        let Some(entry) = self.sessions.get_mut(&name) else { return Ok(None) };
+        authorize_use(caller, Some(&entry.owner), "session").map_err(|_not_the_owner| closed())?;
+        entry.used = self.uses;
+        Ok(Some(Arc::clone(&entry.session)))
     }
 }
 
-/// The session's name in `headers`, if there is one.
+/// Who names a request's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// The request itself, by its header or its cookie.
+    Request(u64),
+    /// The token that the caller logged in with.
+    Login(u64),
+    /// The connection it came over.
+    Connection(u64),
+}
+
+impl Sessions {
+    pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
+        Self { coordinator, open: Arc::default() }
+    }
+
+    /// Opens a session and returns its name.
+    pub(super) async fn open(&self, caller: &Caller, settings: &[(String, String)]) -> Result<u64> {
+        let session = self.coordinator.open_session_for(&caller.principal, settings).await?;
+        let name = unguessable();
+        self.open.lock().insert(name, session, caller.principal.clone());
+        Ok(name)
+    }
+
+    /// Closes the session of a request; whether there was one. Statements of it that run go on.
+    ///
+    /// # Errors
+    /// As [`naming`]; `NotFound` if it is somebody else's.
+    pub(super) fn close(&self, caller: &Caller, headers: &MetadataMap) -> Result<Option<Arc<CoordinatorSession>>> {
+        let naming = naming(headers, caller)?;
+        let mut open = self.open.lock();
+        let name = match naming {
+            Naming::Request(name) | Naming::Login(name) => Some(name),
+            Naming::Connection(connection) => open.connections.get(&connection).copied(),
+        };
+        let Some(name) = name else { return Ok(None) };
+        let session = open.get(name, &caller.principal)?;
+        open.remove(name);
+        Ok(session)
+    }
+
+    /// The session of a request. The first request of a connection, or of a login that nothing is known of any more, opens one.
+    ///
+    /// # Errors
+    /// As [`naming`]; `NotFound` if the session is closed or somebody else's.
+    pub(super) async fn of<T>(&self, request: &Request<T>) -> Result<Arc<CoordinatorSession>> {
+        let caller = caller_in(request.extensions())?;
+        match naming(request.metadata(), caller)? {
+            Naming::Request(name) => self.open.lock().get(name, &caller.principal)?.ok_or_else(closed),
+            Naming::Login(name) => self.of_login(name, caller).await,
+            Naming::Connection(connection) => self.of_connection(connection, caller).await.map(|(_, session)| session),
+        }
+    }
+
+    /// The name of the session of a request's connection, for a cookie; `None` if the request names its session itself.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub(super) async fn name_for_cookie<T>(&self, request: &Request<T>) -> Result<Option<u64>> {
+        let caller = caller_in(request.extensions())?;
+        match naming(request.metadata(), caller)? {
+            Naming::Connection(connection) => Ok(Some(self.of_connection(connection, caller).await?.0)),
+            Naming::Request(_) | Naming::Login(_) => Ok(None),
+        }
+    }
+
+    /// A login outlives the server that gave it out: its session begins anew then.
+    async fn of_login(&self, name: u64, caller: &Caller) -> Result<Arc<CoordinatorSession>> {
+        if let Some(own) = self.open.lock().get(name, &caller.principal)? {
+            return Ok(own);
+        }
+        let session = self.coordinator.open_session_for(&caller.principal, &[]).await?;
+        let mut open = self.open.lock();
+        // Another request of the login may have been faster.
+        if let Some(own) = open.get(name, &caller.principal)? {
+            return Ok(own);
+        }
+        open.insert(name, Arc::clone(&session), caller.principal.clone());
+        Ok(session)
+    }
+
+    async fn of_connection(&self, connection: u64, caller: &Caller) -> Result<(u64, Arc<CoordinatorSession>)> {
+        if let Some(own) = self.known_of_connection(connection, caller)? {
+            return Ok(own);
+        }
+        let session = self.coordinator.open_session_for(&caller.principal, &[]).await?;
+        if let Some(own) = self.known_of_connection(connection, caller)? {
+            return Ok(own);
+        }
+        let name = unguessable();
+        {
+            let mut open = self.open.lock();
+            open.insert(name, Arc::clone(&session), caller.principal.clone());
+            open.connections.insert(connection, name);
+        }
+        let open = Arc::downgrade(&self.open);
+        caller.peer.on_close(move || {
+            if let Some(open) = open.upgrade() {
+                let mut open = open.lock();
+                if open.connections.remove(&connection).is_some() {
+                    open.remove(name);
+                }
+            }
+        });
+        Ok((name, session))
+    }
+
+    /// The connection's session, if it has one of this caller: a proxy may carry calls of several over one connection.
+    fn known_of_connection(&self, connection: u64, caller: &Caller) -> Result<Option<(u64, Arc<CoordinatorSession>)>> {
+        let mut open = self.open.lock();
+        let Some(name) = open.connections.get(&connection).copied() else { return Ok(None) };
+        let is_own = open.sessions.get(&name).is_some_and(|entry| entry.owner.name() == caller.principal.name());
+        if !is_own {
+            open.remove(name);
+            return Ok(None);
+        }
+        Ok(open.get(name, &caller.principal)?.map(|session| (name, session)))
+    }
+}
+
+/// Drawn from the system's randomness: it names a session in a cookie.
+fn unguessable() -> u64 {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    (high ^ low).max(1)
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::NotFound, "this session is closed; connect again")
+}
+
+fn caller_in(extensions: &Extensions) -> Result<&Caller> {
+    extensions.get::<Caller>().ok_or_else(|| Error::internal("a call that nobody has authenticated"))
+}
+
+/// Who names the session of a request.
 ///
 /// # Errors
-/// `InvalidQuery` if it is not a hexadecimal number.
-pub(super) fn name(headers: &MetadataMap) -> Result<Option<u64>> {
-    let Some(value) = headers.get(SESSION_HEADER) else { return Ok(None) };
-    let name = value.to_str().ok().and_then(|text| u64::from_str_radix(text, 16).ok());
-    name.map(Some).ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidQuery,
-            format!("the header {SESSION_HEADER} is not a hexadecimal number of at most 16 digits"),
-        )
-    })
+/// `InvalidQuery` if the header or the cookie is not a hexadecimal number.
+pub(super) fn naming(headers: &MetadataMap, caller: &Caller) -> Result<Naming> {
+    let header = headers.get(SESSION_HEADER).map(|value| value.to_str().unwrap_or_default());
+    let cookie = headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok()).find_map(cookie_in);
+    let Some((what, text)) = header.map(|text| (SESSION_HEADER, text)).or(cookie.map(|text| (COOKIE, text))) else {
+        let login = caller.login.as_ref().map(|login| login.session).filter(|session| *session != 0);
+        return Ok(login.map_or(Naming::Connection(caller.peer.connection), Naming::Login));
+    };
+    u64::from_str_radix(text, 16)
+        .map(Naming::Request)
+        .map_err(|_why| Error::new(ErrorKind::InvalidQuery, format!("{what} is not a hexadecimal number of at most 16 digits")))
+}
+
+/// Our cookie in a header of several.
+fn cookie_in(header: &str) -> Option<&str> {
+    header.split(';').filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use windrow_auth::{Login, Role};
+
+    use super::*;
+    use crate::listener::Peer;
+
+    #[test]
+    fn header_then_cookie_then_login_then_connection_name_a_session() {
+        let principal = Principal::client("ann", Role::Reader);
+        let mut caller = Caller { principal: principal.clone(), login: None, peer: Peer::nobody() };
+        let mut headers = MetadataMap::new();
+        assert_eq!(naming(&headers, &caller).unwrap(), Naming::Connection(caller.peer.connection));
+        caller.login = Some(Login { principal, session: 7, issued_at: 0, expires_at: 0 });
+        assert_eq!(naming(&headers, &caller).unwrap(), Naming::Login(7));
+        headers.insert("cookie", "a=b; arrow_flight_session_id=1f; c=d".parse().unwrap());
+        assert_eq!(naming(&headers, &caller).unwrap(), Naming::Request(0x1f));
+        headers.insert(SESSION_HEADER, "2".parse().unwrap());
+        assert_eq!(naming(&headers, &caller).unwrap(), Naming::Request(2));
+        headers.insert(SESSION_HEADER, "no number".parse().unwrap());
+        assert_eq!(naming(&headers, &caller).unwrap_err().kind, ErrorKind::InvalidQuery);
+    }
 }

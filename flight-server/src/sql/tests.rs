@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::sql::{CommandGetDbSchemas, CommandGetTables, ProstMessageExt, SqlInfo, TicketStatementQuery};
+use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{Action, FlightInfo, Ticket};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
@@ -20,6 +20,11 @@ use windrow_core::ErrorKind;
 use windrow_core::message::{Command, Report, build, decode, encode};
 use windrow_executor::timer;
 
+mod metadata;
+mod prepared;
+mod schemas;
+mod sessions;
+
 use super::actions;
 use crate::control::CONNECT_PATH;
 use crate::control::codec::PostcardCodec;
@@ -27,7 +32,7 @@ use crate::routine::Routine;
 use crate::status::{ClusterStatus, ExecutorState, JobProgress, JobState};
 use crate::testing::{PATIENCE, Table, cut_everything, eventually, options};
 use crate::wire::from_status;
-use crate::{Coordinator, CoordinatorOptions, NetworkExecutorOptions, ServeOptions, Server, run_executor, serve};
+use crate::{Access, Coordinator, CoordinatorOptions, Dialer, NetworkExecutorOptions, ServeOptions, Server, run_executor, serve};
 
 /// A cluster on loopback. Executors are separate but for their process.
 struct Cluster {
@@ -41,7 +46,7 @@ impl Cluster {
         let options = CoordinatorOptions { query: cut_everything(partitions), ..CoordinatorOptions::default() };
         let coordinator = Coordinator::start(options).unwrap();
         let bind = "127.0.0.1:0".parse().unwrap();
-        let server = serve(Arc::clone(&coordinator), ServeOptions { bind, insecure: false }).await.unwrap();
+        let server = serve(Arc::clone(&coordinator), ServeOptions { bind, access: Access::open() }).await.unwrap();
         let mut cluster = Self { coordinator, server, executors: Vec::new() };
         for number in 0..executors {
             cluster.add(&format!("n{number}"));
@@ -55,7 +60,8 @@ impl Cluster {
             scheduler: self.server.address().to_string(),
             bind: "127.0.0.1:0".parse().unwrap(),
             advertise: None,
-            insecure: false,
+            access: Access::open(),
+            dialer: Dialer::open(),
             executor: options(name),
         };
         self.executors.push(Routine::spawn(name, "executor", async move {
@@ -89,9 +95,18 @@ impl Cluster {
 
     async fn act(&self, name: &str, body: impl Into<bytes::Bytes>) -> Result<Vec<bytes::Bytes>, tonic::Status> {
         let action = Action { r#type: name.to_owned(), body: body.into() };
-        let results = self.raw().await.do_action(action).await?.into_inner();
-        results.map_ok(|result| result.body).try_collect().await
+        answers(&mut self.raw().await, action).await
     }
+}
+
+async fn answers(client: &mut FlightServiceClient<Channel>, action: Action) -> Result<Vec<bytes::Bytes>, tonic::Status> {
+    client.do_action(action).await?.into_inner().map_ok(|result| result.body).try_collect().await
+}
+
+/// The coordinator's answer to one action, over the connection of `client`.
+async fn act_of(client: &mut FlightSqlServiceClient<Channel>, name: &str, body: Vec<u8>) -> Result<bytes::Bytes, tonic::Status> {
+    let action = Action { r#type: name.to_owned(), body: body.into() };
+    Ok(answers(client.inner_mut(), action).await?.remove(0))
 }
 
 async fn read(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> Vec<RecordBatch> {
@@ -244,40 +259,6 @@ async fn sessions_keep_their_settings_apart() {
     assert!(other.execute(show("directory"), None).await.unwrap_err().to_string().contains("closed"));
     other.set_header(actions::SESSION_HEADER, "no number");
     assert!(other.execute(show("directory"), None).await.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn prepared_statements_and_the_catalog_answer_drivers() {
-    let table = Table::new(2, 10, 3);
-    let cluster = Cluster::start(1, 2).await;
-    let mut client = cluster.client().await;
-    let folder = table.name().replace("*.csv", "");
-    let create = format!("CREATE EXTERNAL TABLE things STORED AS CSV LOCATION {folder} OPTIONS ('format.has_header' 'true')");
-    client.execute_update(create, None).await.unwrap();
-    let mut prepared = client.prepare("SELECT id FROM things ORDER BY id".to_owned(), None).await.unwrap();
-    assert_eq!(prepared.dataset_schema().unwrap().fields().len(), 1);
-    let info = prepared.execute().await.unwrap();
-    assert_eq!(integers(&read(&mut client, info).await, 0).len(), 20);
-    prepared.close().await.unwrap();
-
-    let request = CommandGetTables { include_schema: true, ..CommandGetTables::default() };
-    let info = client.get_tables(request).await.unwrap();
-    let advertised = info.clone().try_decode_schema().unwrap();
-    let tables = read(&mut client, info).await;
-    assert_eq!(tables[0].schema().as_ref(), &advertised);
-    assert!(format!("{tables:?}").contains("things"));
-    for info in [
-        client.get_catalogs().await.unwrap(),
-        client.get_db_schemas(CommandGetDbSchemas::default()).await.unwrap(),
-        client.get_table_types().await.unwrap(),
-        client.get_sql_info(vec![SqlInfo::FlightSqlServerTransaction]).await.unwrap(),
-    ] {
-        let batches = read(&mut client, info).await;
-        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
-    }
-    let names = actions::names_from(&cluster.act(actions::NAMES, "").await.unwrap()[0]).unwrap();
-    assert!(names.tables.iter().any(|(name, columns)| name == "things" && columns.len() == 3));
-    assert!(names.settings.iter().any(|name| name == "windrow.query.partitions"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use windrow_executor::timer;
 
 use super::{InProcessTransport, NetworkTransport};
 use crate::routine::Routine;
+use crate::security::{Access, Dialer};
 use crate::serve::{Server, listen};
 use crate::shuffle::serve;
 use crate::testing::{EXECUTOR, INCARNATION, PATIENCE, Producer, Table, eventually};
@@ -39,13 +40,13 @@ impl World {
 
     /// With the smallest window there is, so that every segment of some size meets its bound.
     async fn network(producer: Producer) -> Self {
-        let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
-        let server = serve(listener, "test", Arc::clone(producer.executor.store())).unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap(), &Access::open()).await.unwrap();
+        let server = serve(listener, "test", Arc::clone(producer.executor.store()), &Access::open()).unwrap();
         let groups = producer.groups_at(&server.address().to_string());
         // Bound and closed again: nobody listens there.
-        let closed = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap().local_addr().unwrap();
+        let closed = listen("127.0.0.1:0".parse().unwrap(), &Access::open()).await.unwrap().local_addr().unwrap();
         let nowhere = producer.groups_at(&closed.to_string());
-        Self { producer, groups, transport: Arc::new(NetworkTransport::new(0)), nowhere, server: Some(server) }
+        Self { producer, groups, transport: Arc::new(NetworkTransport::new(0, Dialer::open())), nowhere, server: Some(server) }
     }
 
     async fn fetch(&self, groups: Vec<InputGroup>, segment: u32) -> Result<Vec<(u32, RecordBatch)>, Failed> {
@@ -177,7 +178,7 @@ async fn in_process_shares_the_producers_batches() {
 
 /// Carries one connection to `target` until it is dropped, which cuts it.
 async fn proxy(target: std::net::SocketAddr) -> (String, Routine) {
-    let listener = listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let listener = listen("127.0.0.1:0".parse().unwrap(), &Access::open()).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let routine = Routine::spawn("test", "proxy", async move {
         let (mut client, _) = listener.accept().await.unwrap();

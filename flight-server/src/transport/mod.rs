@@ -14,6 +14,8 @@ use windrow_core::failure::{Failed, Failure, LostCause};
 use windrow_core::task::InputGroup;
 use windrow_core::transport::{FetchRequest, ShuffleTransport};
 
+use crate::security::Dialer;
+
 pub use in_process::InProcessTransport;
 pub use network::NetworkTransport;
 
@@ -25,10 +27,10 @@ pub struct ClusterTransport {
 }
 
 impl ClusterTransport {
-    /// Both ways; `window` is the bytes in flight of one network stream.
+    /// Both ways; `window` is the bytes in flight of one network stream, which `dialer` opens.
     #[must_use]
-    pub fn new(local: Arc<InProcessTransport>, window: u64) -> Self {
-        Self { local, network: NetworkTransport::new(window) }
+    pub fn new(local: Arc<InProcessTransport>, window: u64, dialer: Dialer) -> Self {
+        Self { local, network: NetworkTransport::new(window, dialer) }
     }
 }
 

@@ -11,7 +11,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use windrow_core::failure::{Failed, LostCause};
 use windrow_core::task::InputGroup;
@@ -21,6 +21,7 @@ use windrow_executor::timer;
 
 use super::{lost_from, until_error};
 use crate::control::client::error_chain;
+use crate::security::Dialer;
 use crate::shuffle::{from_flight, ticket};
 use crate::wire::status_to_failed;
 
@@ -53,14 +54,15 @@ pub struct NetworkTransport {
 struct Pool {
     channels: Mutex<BTreeMap<String, Channel>>,
     window: u32,
+    dialer: Dialer,
 }
 
 impl NetworkTransport {
-    /// No connection yet; `window` is the bytes in flight of one stream.
+    /// No connection yet; `window` is the bytes in flight of one stream, `dialer` makes the connections.
     #[must_use]
-    pub fn new(window: u64) -> Self {
+    pub fn new(window: u64, dialer: Dialer) -> Self {
         let window = u32::try_from(window.clamp(64 << 10, WINDOW_MAX)).unwrap_or(u32::MAX >> 1);
-        Self { pool: Arc::new(Pool { channels: Mutex::default(), window }) }
+        Self { pool: Arc::new(Pool { channels: Mutex::default(), window, dialer }) }
     }
 }
 
@@ -71,8 +73,7 @@ impl Pool {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| Status::invalid_argument(format!("'{address}' is not an address: {error}")))?;
+        let endpoint = self.dialer.endpoint(address).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let channel = endpoint
             .connect_timeout(CONNECT_WITHIN)
             .tcp_nodelay(true)
@@ -98,7 +99,9 @@ impl Pool {
     async fn open(&self, address: &str, request: &FetchRequest) -> Result<Streaming<FlightData>, Status> {
         let mut client = FlightServiceClient::new(self.channel(address)?).max_decoding_message_size(BLOCK_BYTES_MAX);
         let ticket = ticket(request).map_err(|error| Status::internal(error.to_string()))?;
-        let opening = timer::deadline(SILENCE_MAX, client.do_get(Request::new(ticket))).await;
+        let mut request = Request::new(ticket);
+        self.dialer.sign(&mut request)?;
+        let opening = timer::deadline(SILENCE_MAX, client.do_get(request)).await;
         let opened = opening.unwrap_or_else(|| Err(Status::deadline_exceeded("no answer")));
         if opened.is_err() {
             self.forget(address);

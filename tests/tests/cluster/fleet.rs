@@ -52,11 +52,14 @@ impl Fleet {
         memory: &str,
         variables: &[(&str, &str)],
     ) -> Self {
-        let (scheduler, url) = Process::listening_with(&["scheduler", "--bind", "127.0.0.1:0"], variables);
+        let secret = program::scratch(&format!("{test}-secret")).join("secret");
+        let secret = secret.to_string_lossy().into_owned();
+        let (scheduler, url) =
+            Process::listening_with(&["scheduler", "--bind", "127.0.0.1:0", "--secret-file", &secret], variables);
         let address: SocketAddr = url.trim_start_matches("grpc://").parse().unwrap();
         let mut members = Vec::new();
         for index in 0..executors {
-            members.push(Member::start(network, test, index, memory, address, variables).await);
+            members.push(Member::start(network, test, index, memory, (address, &secret), variables).await);
         }
         let session = windrow::connect(Some(&url)).await.unwrap();
         let fleet = Self { _scheduler: scheduler, members, session, idle_files: 1 };
@@ -168,7 +171,7 @@ impl Member {
         test: &str,
         index: usize,
         memory: &str,
-        scheduler: SocketAddr,
+        (scheduler, secret): (SocketAddr, &str),
         variables: &[(&str, &str)],
     ) -> Self {
         let name = format!("executor-{index}");
@@ -187,8 +190,10 @@ impl Member {
             ("--bind", bind.to_string()),
             ("--advertise", shuffle.address().to_string()),
             ("--spill-dir", spill.to_string_lossy().into_owned()),
+            ("--secret-file", secret.to_owned()),
         ];
-        let mut arguments: Vec<&str> = vec!["executor", "--insecure"];
+        // An address of a network needs a certificate, or this.
+        let mut arguments = if network.is_some() { vec!["executor", "--insecure"] } else { vec!["executor"] };
         arguments.extend(options.iter().flat_map(|(option, value)| [*option, value.as_str()]));
         let process = Process::silent_in(network.map(|network| network.namespace(index)).as_deref(), &arguments, variables);
         Self { name, process, control, shuffle, spill }

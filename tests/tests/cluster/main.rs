@@ -5,6 +5,7 @@
 mod answers;
 mod cancel;
 mod command_line;
+mod credentials;
 mod faults;
 mod fleet;
 mod kills;
@@ -13,4 +14,5 @@ mod memory;
 mod network;
 mod phases;
 mod program;
+mod security;
 mod stores;

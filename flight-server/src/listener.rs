@@ -1,0 +1,356 @@
+//! Accepts connections: a bounded number of them, each encrypted where the listener has a certificate, and each given up unless
+//! it soon makes a call that is allowed. Next: `security/mod.rs`.
+//!
+//! What tonic can bound once a connection is there (streams, headers, resets) is set in `serve.rs`; here is what comes before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+use windrow_executor::timer;
+
+use crate::routine::Routine;
+use crate::security::tls::ServerTls;
+
+/// Connections of a listener at a time.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// Those of one address. The machine itself is not counted: executors of one machine share its loopback address.
+const PER_ADDRESS_MAX: usize = 64;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to make its first call that is allowed.
+const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
+
+/// After an error of `accept`, such as no file descriptors, before the next try.
+const AFTER_ERROR: Duration = Duration::from_millis(50);
+
+/// Accepted connections that the server has not taken yet.
+const WAITING_MAX: usize = 64;
+
+/// The other end of a connection, as calls find it in their extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    /// A number of the connection, unique in the process. It never comes again.
+    pub(crate) connection: u64,
+    has_called: Arc<AtomicBool>,
+    life: Arc<Life>,
+}
+
+impl Peer {
+    /// Notes that a call was allowed: the connection may stay.
+    pub(crate) fn is_welcome(&self) {
+        self.has_called.store(true, Ordering::Relaxed);
+    }
+
+    /// Calls `when_closed` once the connection is gone, or at once if it is gone already.
+    pub(crate) fn on_close(&self, when_closed: impl FnOnce() + Send + 'static) {
+        let mut ends = self.life.ends.lock();
+        match ends.as_mut() {
+            Some(ends) => ends.push(Box::new(when_closed)),
+            None => {
+                drop(ends);
+                when_closed();
+            }
+        }
+    }
+
+    /// Of a connection that is none, for services that are called directly.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        let (address, connection) = (SocketAddr::from(([127, 0, 0, 1], 0)), next_connection());
+        Self { address, connection, has_called: Arc::default(), life: Arc::default() }
+    }
+}
+
+type AtEnd = Box<dyn FnOnce() + Send>;
+
+/// What is to be done when a connection is gone; `None` from then on.
+struct Life {
+    ends: Mutex<Option<Vec<AtEnd>>>,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self { ends: Mutex::new(Some(Vec::new())) }
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Life").finish_non_exhaustive()
+    }
+}
+
+fn next_connection() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// How many connections there are, in all and of each address.
+#[derive(Debug, Default)]
+struct Places {
+    taken: Mutex<(usize, BTreeMap<IpAddr, usize>)>,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut taken = self.taken.lock();
+        let (all, of_address) = &mut *taken;
+        let own = of_address.entry(address).or_insert(0);
+        if *all >= CONNECTIONS_MAX || (*own >= PER_ADDRESS_MAX && !address.is_loopback()) {
+            if *own == 0 {
+                of_address.remove(&address);
+            }
+            return None;
+        }
+        *own += 1;
+        *all += 1;
+        Some(Place { places: Arc::clone(self), address })
+    }
+}
+
+/// A connection's place. Dropping it gives it back.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock();
+        let (all, of_address) = &mut *taken;
+        *all = all.saturating_sub(1);
+        if let Some(own) = of_address.get_mut(&self.address) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                of_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The connections of `listener`, ready to be served, and the routine that accepts them until it is dropped.
+pub(crate) fn accept(listener: TcpListener, owner: &str, tls: Option<Arc<ServerTls>>) -> (mpsc::Receiver<Connection>, Routine) {
+    let (ready, connections) = mpsc::channel(WAITING_MAX);
+    let routine = Routine::spawn(owner, "accept", async move {
+        let places = Arc::new(Places::default());
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => admit(stream, address, &places, tls.clone(), &ready),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    timer::sleep(AFTER_ERROR).await;
+                }
+            }
+        }
+    });
+    (connections, routine)
+}
+
+/// Gives a connection a place, or closes it; encrypts it on a routine of its own, so that nobody waits for a slow other end.
+fn admit(
+    stream: TcpStream,
+    address: SocketAddr,
+    places: &Arc<Places>,
+    tls: Option<Arc<ServerTls>>,
+    ready: &mpsc::Sender<Connection>,
+) {
+    let Some(place) = places.take(address.ip()) else {
+        tracing::warn!(%address, "too many connections, this one is closed");
+        return;
+    };
+    // Without it each answer waits 40 ms for the acknowledgement of the one before.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%address, %error, "a connection delays its messages");
+    }
+    let ready = ready.clone();
+    // Bounded by the places, and by time.
+    tokio::spawn(async move {
+        let io = match tls {
+            None => Io::Plain(stream),
+            Some(tls) => match timer::deadline(HANDSHAKE_WITHIN, tls.accept(stream)).await {
+                Some(Ok(stream)) => Io::Tls(Box::new(stream)),
+                Some(Err(error)) => return tracing::info!(%address, %error, "a TLS handshake failed"),
+                None => return tracing::info!(%address, "a TLS handshake took too long"),
+            },
+        };
+        let peer = Peer { address, connection: next_connection(), has_called: Arc::default(), life: Arc::default() };
+        let patience = Some(Box::pin(timer::sleep(FIRST_CALL_WITHIN)) as Patience);
+        // The server is gone if nobody takes it.
+        let _ = ready.send(Connection { io, peer, patience, _place: place }).await;
+    });
+}
+
+type Patience = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// An accepted connection.
+pub(crate) struct Connection {
+    io: Io,
+    peer: Peer,
+    /// Runs until the first call that was allowed.
+    patience: Option<Patience>,
+    _place: Place,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// An error once the connection has been there for too long without a call.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let Some(patience) = &mut self.patience else { return Ok(()) };
+        if self.peer.has_called.load(Ordering::Relaxed) {
+            self.patience = None;
+            return Ok(());
+        }
+        if patience.as_mut().poll(context).is_ready() {
+            tracing::info!(address = %self.peer.address, "a connection made no call in time and is closed");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no call in time"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let ends = self.peer.life.ends.lock().take();
+        for end in ends.into_iter().flatten() {
+            end();
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Err(late) = self.check(context) {
+            return Poll::Ready(Err(late));
+        }
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Io::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Io::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Plain(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Io::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_no_more_than_its_places_and_gives_them_back() {
+        let places = Arc::new(Places::default());
+        let far: IpAddr = "203.0.113.7".parse().unwrap();
+        let taken: Vec<Place> = (0..PER_ADDRESS_MAX).map(|_| places.take(far).unwrap()).collect();
+        assert!(places.take(far).is_none());
+        assert!(places.take("203.0.113.8".parse().unwrap()).is_some());
+        drop(taken);
+        assert!(places.take(far).is_some());
+        assert_eq!(*places.taken.lock(), (0, BTreeMap::new()));
+    }
+
+    #[test]
+    fn this_machine_may_take_all_places_and_no_more() {
+        let places = Arc::new(Places::default());
+        let own = IpAddr::from([127, 0, 0, 1]);
+        let taken: Vec<Place> = (0..CONNECTIONS_MAX).map(|_| places.take(own).unwrap()).collect();
+        assert!(places.take(own).is_none());
+        assert!(places.take("203.0.113.7".parse().unwrap()).is_none());
+        drop(taken);
+        assert_eq!(*places.taken.lock(), (0, BTreeMap::new()));
+    }
+
+    #[test]
+    fn what_is_to_be_done_at_the_end_is_done_once() {
+        let peer = Peer::nobody();
+        let count = Arc::new(AtomicU64::new(0));
+        let counting = || {
+            let count = Arc::clone(&count);
+            move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        peer.on_close(counting());
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+        let ends = peer.life.ends.lock().take();
+        ends.into_iter().flatten().for_each(|end| end());
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        peer.on_close(counting());
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+    }
+}

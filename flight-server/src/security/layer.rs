@@ -1,0 +1,146 @@
+//! The one layer in front of every service: no call passes it without a principal that may call that service. Next: `caller.rs`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+use tonic::{Code, Status};
+use tower::Layer;
+use windrow_auth::{Principal, Role, Verb, authorize};
+
+use super::access::Access;
+use super::caller::Caller;
+use super::credentials::{Credentials, OWNER, Refused, Verified};
+use crate::control::CONNECT_PATH;
+use crate::listener::Peer;
+use crate::wire::to_status;
+
+/// The one call that takes a name and a password, and answers with a token.
+const HANDSHAKE_PATH: &str = "/arrow.flight.protocol.FlightService/Handshake";
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// Statements of clients, and the control streams of executors.
+    Statements,
+    /// Shuffle data for executors and the coordinator.
+    Shuffle,
+}
+
+/// Puts [`Authenticate`] in front of services.
+#[derive(Debug, Clone)]
+pub(crate) struct AuthenticateLayer {
+    credentials: Option<Arc<Credentials>>,
+    serves: Serves,
+}
+
+impl AuthenticateLayer {
+    pub(crate) fn new(access: &Access, serves: Serves) -> Self {
+        Self { credentials: access.credentials().cloned(), serves }
+    }
+
+    /// What a call of `path` does, as far as the service tells.
+    fn verb(&self, path: &str) -> Verb<'static> {
+        match self.serves {
+            Serves::Shuffle => Verb::Fetch,
+            Serves::Statements if path == CONNECT_PATH => Verb::Join,
+            Serves::Statements => Verb::Query,
+        }
+    }
+
+    /// Who calls `path`, if they may.
+    async fn caller(&self, path: &str, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Status> {
+        let verb = self.verb(path);
+        let verified = match &self.credentials {
+            Some(credentials) => verify(credentials, path, headers, peer).await.map_err(|refused| refuse(&refused))?,
+            None if verb == Verb::Query => Principal::client(OWNER, Role::Admin).into(),
+            None => Principal::Executor.into(),
+        };
+        authorize(&verified.principal, verb).map_err(|denied| to_status(&denied))?;
+        Ok(verified)
+    }
+}
+
+impl<S> Layer<S> for AuthenticateLayer {
+    type Service = Authenticate<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authenticate { inner, rules: self.clone() }
+    }
+}
+
+/// A service behind authentication.
+#[derive(Debug, Clone)]
+pub(crate) struct Authenticate<S> {
+    inner: S,
+    rules: AuthenticateLayer,
+}
+
+impl<S> Service<Request<Body>> for Authenticate<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The one that was polled ready serves this call; its clone waits for the next.
+        let waiting = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, waiting);
+        let rules = self.rules.clone();
+        Box::pin(async move {
+            let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+                return Ok(Status::internal("a call without a connection").into_http());
+            };
+            match rules.caller(request.uri().path(), request.headers(), &peer).await {
+                Ok(Verified { principal, login }) => {
+                    peer.is_welcome();
+                    request.headers_mut().remove(AUTHORIZATION);
+                    request.extensions_mut().insert(Caller { principal, login, peer });
+                    inner.call(request).await
+                }
+                Err(status) => {
+                    tracing::info!(address = %peer.address, path = request.uri().path(), code = ?status.code(), "a call was refused");
+                    Ok(status.into_http())
+                }
+            }
+        })
+    }
+}
+
+async fn verify(credentials: &Credentials, path: &str, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Refused> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(Refused::Unknown) };
+    let text = value.to_str().map_err(|_not_ascii| Refused::Unknown)?;
+    let (scheme, credential) = text.split_once(' ').ok_or(Refused::Unknown)?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        credentials.bearer(credential.trim())
+    } else if scheme.eq_ignore_ascii_case("basic") && path == HANDSHAKE_PATH {
+        credentials.basic(credential.trim(), peer.address.ip()).await
+    } else {
+        Err(Refused::Unknown)
+    }
+}
+
+/// One answer for every wrong credential.
+fn refuse(refused: &Refused) -> Status {
+    match refused {
+        Refused::Unknown => Status::new(
+            Code::Unauthenticated,
+            "not logged in: the server knows no such name, password or token; give a user and password, or a token",
+        ),
+        Refused::Later(wait) => {
+            Status::new(Code::Unauthenticated, format!("too many wrong passwords; try again in {} s", wait.as_secs().max(1)))
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Who calls, and whether they may: in front of every service of a listener, never in a single method.
+//!
+//! ```text
+//! access.rs       what a listener asks of callers        credentials.rs   a header becomes a principal
+//! layer.rs        the one layer that asks                caller.rs        what it found, for the services behind it
+//! dial.rs         how this process calls others          tls.rs           certificates, read again when they change
+//! ```
+//!
+//! What a principal may do is decided by `windrow_auth::authorize` alone. Next: `control/mod.rs`.
+
+mod access;
+mod caller;
+mod credentials;
+mod dial;
+mod layer;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tls;
+
+pub use access::Access;
+pub(crate) use caller::{Caller, caller_of};
+pub(crate) use credentials::OWNER;
+pub use credentials::{Credentials, owner_token};
+pub use dial::{Dialer, client_tls};
+pub(crate) use layer::{AuthenticateLayer, Serves};

@@ -1,0 +1,251 @@
+//! The calls of Flight SQL that run statements, each turned into a statement of the request's session. Next: `prepared.rs`.
+
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
+use arrow_flight::sql::{
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
+    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+};
+use arrow_flight::{
+    Action, CancelStatus, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, SchemaResult, Ticket,
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use prost::Message;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Request, Response, Status, Streaming};
+use windrow_core::{Error, Result};
+use windrow_planner::statement::changes_something;
+
+use super::prepared::{Body, Prepared, all_values, body};
+use super::session_proto::PreparedStatementResult;
+use super::{SqlService, actions, fail, flight_info, handles, update, wire_schema};
+use crate::security::caller_of;
+use crate::session::CoordinatorSession;
+
+type DoGet = Response<<SqlService as FlightService>::DoGetStream>;
+
+impl SqlService {
+    /// Plans and submits a statement, and answers with the ticket for its rows. One that changes something has run when this
+    /// returns, and its outcome is what the ticket gives.
+    pub(super) async fn info(
+        &self,
+        prepared: &Prepared,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let session = self.sessions.of(&request).await.map_err(fail)?;
+        let values = prepared.rows().map_err(fail)?;
+        let mut statement = session.execute_with(&prepared.text, values.as_ref()).await.map_err(fail)?;
+        if changes_something(&prepared.text) {
+            statement = update::settled(statement).await.map_err(fail)?;
+        }
+        let schema = wire_schema::for_drivers(&statement.schema, keeps_views(&session));
+        // From here on the statement's schema is the one that was announced.
+        statement.schema = std::sync::Arc::clone(&schema);
+        let job = statement.job.map(|job| Bytes::copy_from_slice(&job.0.to_be_bytes()));
+        let handle = self.handles.insert(statement).map_err(fail)?;
+        let ticket = TicketStatementQuery { statement_handle: Bytes::copy_from_slice(&handle.to_be_bytes()) };
+        let info = flight_info(&schema, ticket.as_any().encode_to_vec(), request.into_inner())?;
+        Ok(Response::new(info.with_app_metadata(job.unwrap_or_default())))
+    }
+
+    /// The schema that [`Self::info`] would announce, without running anything.
+    pub(super) async fn schema_of(
+        &self,
+        prepared: &Prepared,
+        request: &Request<FlightDescriptor>,
+    ) -> Result<SchemaResult, Status> {
+        let session = self.sessions.of(request).await.map_err(fail)?;
+        let values = prepared.rows().map_err(fail)?;
+        let description = session.describe(&prepared.text, values.as_ref()).await.map_err(fail)?;
+        let schema = wire_schema::for_drivers(&description.schema, keeps_views(&session));
+        Ok(SchemaResult { schema: wire_schema::ipc(&schema).map_err(fail)? })
+    }
+
+    /// The answer to CreatePreparedStatement. Nothing runs.
+    pub(super) async fn prepare(&self, request: &Request<Action>) -> Result<PreparedStatementResult, Status> {
+        let query: ActionCreatePreparedStatementRequest = unpacked(&request.get_ref().body)?;
+        let session = self.sessions.of(request).await.map_err(fail)?;
+        let description = session.describe(&query.query, None).await.map_err(fail)?;
+        let dataset_schema = match description.is_update {
+            true => Bytes::new(),
+            false => wire_schema::ipc(&wire_schema::for_drivers(&description.schema, keeps_views(&session))).map_err(fail)?,
+        };
+        Ok(PreparedStatementResult {
+            prepared_statement_handle: self.seal(&Prepared::new(query.query)).map_err(fail)?,
+            dataset_schema,
+            parameter_schema: wire_schema::ipc(&description.parameters).map_err(fail)?,
+            is_update: Some(description.is_update),
+        })
+    }
+
+    /// Ends the statement of a FlightInfo that the client sends back; whether there was one.
+    pub(super) fn cancel(&self, info: &FlightInfo) -> bool {
+        let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
+        let cancelled = tickets
+            .filter_map(|ticket| actions::ticket_handle(&ticket.ticket))
+            .filter_map(|handle| handles::parse(&handle).ok())
+            .filter(|handle| self.handles.cancel(*handle))
+            .count();
+        cancelled > 0
+    }
+}
+
+fn keeps_views(session: &CoordinatorSession) -> bool {
+    session.planner().query_settings().wire_views
+}
+
+/// The message in an action's body.
+pub(super) fn unpacked<M: ProstMessageExt>(body: &[u8]) -> Result<M, Status> {
+    let invalid = || Status::invalid_argument(format!("the body of this action is a {}", M::type_url()));
+    let any = Any::decode(body).map_err(|_why| invalid())?;
+    any.unpack().ok().flatten().ok_or_else(invalid)
+}
+
+#[tonic::async_trait]
+impl FlightSqlService for SqlService {
+    type FlightService = Self;
+
+    /// Opens a session for a caller whom the layer has let in. The answer, in a header and as payload, is a bearer token that names
+    /// the session; where nobody is asked who they are, it is the session's name.
+    async fn do_handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<std::pin::Pin<Box<dyn futures::Stream<Item = Result<HandshakeResponse, Status>> + Send>>>, Status> {
+        let caller = caller_of(request.extensions())?;
+        let session = self.sessions.open(&caller, &[]).await.map_err(fail)?;
+        let (header, value, payload) = match &self.credentials {
+            None => (actions::SESSION_HEADER, format!("{session:016x}"), format!("{session:016x}")),
+            Some(credentials) => {
+                let token = credentials.issue(&caller.principal, session).map_err(fail)?;
+                ("authorization", format!("Bearer {token}"), token)
+            }
+        };
+        let payload = Bytes::from(payload);
+        let answers: BoxStream<'static, _> = stream::iter([Ok(HandshakeResponse { protocol_version: 0, payload })]).boxed();
+        let mut response = Response::new(answers);
+        let mut value: MetadataValue<Ascii> =
+            value.parse().map_err(|_not_ascii| fail(Error::internal("a token is not a header")))?;
+        value.set_sensitive(true);
+        response.metadata_mut().insert(header, value);
+        Ok(response)
+    }
+
+    async fn get_flight_info_statement(
+        &self,
+        query: CommandStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        self.info(&Prepared::new(query.query), request).await
+    }
+
+    async fn get_flight_info_prepared_statement(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let prepared = self.open(&query.prepared_statement_handle).map_err(fail)?;
+        self.info(&prepared, request).await
+    }
+
+    async fn do_get_statement(&self, ticket: TicketStatementQuery, _request: Request<Ticket>) -> Result<DoGet, Status> {
+        let handle = handles::parse(&ticket.statement_handle).map_err(fail)?;
+        let reading = self.handles.take(handle).map_err(fail)?;
+        Ok(Response::new(wire_schema::encode(reading.schema(), reading)))
+    }
+
+    /// A statement as a ticket: planned, submitted and read in one call, so that its job ends with its client, whenever that is.
+    async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<DoGet, Status> {
+        let query = message.unpack::<CommandStatementQuery>().map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
+        let session = self.sessions.of(&request).await.map_err(fail)?;
+        let statement = session.execute(&query.query).await.map_err(fail)?;
+        let (handle, reading) = self.handles.read(statement).map_err(fail)?;
+        // A client of ours: it knows every type.
+        let schema = wire_schema::hydrated(&reading.schema());
+        let mut response = Response::new(wire_schema::encode(schema, reading));
+        let value = MetadataValue::from_bytes(&handle.to_be_bytes());
+        response.metadata_mut().insert_bin(actions::STATEMENT_HEADER, value);
+        Ok(response)
+    }
+
+    /// Runs a statement, or a script of several. The body is not read: drivers send nothing.
+    async fn do_put_statement_update(
+        &self,
+        command: CommandStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let session = self.sessions.of(&request).await.map_err(fail)?;
+        update::run_script(&session, &command.query).await.map_err(fail)
+    }
+
+    /// Runs a prepared statement once for each row of the body; without a body, of the rows that are bound to its handle.
+    async fn do_put_prepared_statement_update(
+        &self,
+        command: CommandPreparedStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let session = self.sessions.of(&request).await.map_err(fail)?;
+        let prepared = self.open(&command.prepared_statement_handle).map_err(fail)?;
+        let rows = match body(request.into_inner()).await.map_err(fail)? {
+            Body::Values(rows) => rows,
+            Body::Empty => match prepared.rows().map_err(fail)? {
+                Some(bound) => stream::iter([Ok(bound)]).boxed(),
+                None => return update::run_script(&session, &prepared.text).await.map_err(fail),
+            },
+        };
+        update::run_for_each(&session, &prepared.text, rows).await.map_err(fail)
+    }
+
+    /// Binds values, in place of those that the handle has: the answer is another handle.
+    async fn do_put_prepared_statement_query(
+        &self,
+        command: CommandPreparedStatementQuery,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<DoPutPreparedStatementResult, Status> {
+        let prepared = self.open(&command.prepared_statement_handle).map_err(fail)?;
+        let rows = all_values(request.into_inner()).await.map_err(fail)?;
+        let bound = prepared.bind(rows.as_ref()).map_err(fail)?;
+        let handle = self.seal(&bound).map_err(fail)?;
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
+    }
+
+    async fn do_put_error_callback(
+        &self,
+        _request: Request<PeekableFlightDataStream>,
+        error: DoPutError,
+    ) -> Result<Response<<Self as FlightService>::DoPutStream>, Status> {
+        Err(Status::invalid_argument(format!("a DoPut begins with a message whose descriptor holds a command: {error}")))
+    }
+
+    async fn do_action_close_prepared_statement(
+        &self,
+        _query: ActionClosePreparedStatementRequest,
+        _request: Request<Action>,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Cancels the statement of the FlightInfo that the client sends back.
+    async fn do_action_cancel_query(
+        &self,
+        query: ActionCancelQueryRequest,
+        _request: Request<Action>,
+    ) -> Result<ActionCancelQueryResult, Status> {
+        let info =
+            FlightInfo::decode(query.info).map_err(|error| Status::invalid_argument(format!("not a FlightInfo: {error}")))?;
+        let status = if self.cancel(&info) { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
+        Ok(ActionCancelQueryResult { result: status.into() })
+    }
+
+    async fn do_action_fallback(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
+        self.act(request).await.map(Response::new)
+    }
+
+    async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}
+}
