@@ -46,6 +46,7 @@ async fn run() -> Result<(), Failure> {
         spill_limit: 1 << 30,
         evict_from_percent: 60,
         fetch_window: 8 << 20,
+        stores: Arc::default(),
     })?;
     let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, false)]));
     let graph = graph(&schema)?;

@@ -6,6 +6,7 @@ use std::io::Read;
 use tokio::sync::oneshot;
 use windrow::Error;
 use windrow_core::config::{self, Config};
+use windrow_flight::security::stores;
 use windrow_flight::{ExecutorOptions, NetworkExecutorOptions, run_executor};
 
 use crate::access;
@@ -68,6 +69,7 @@ fn options(arguments: ExecutorArguments, config: &Config) -> Result<NetworkExecu
             memory_limit: arguments.memory_limit.unwrap_or(settings.memory_limit),
             spill_dir: arguments.spill_dir.unwrap_or(settings.spill_dir),
             spill_limit: arguments.spill_limit.unwrap_or(settings.spill_limit),
+            stores: stores(&security)?,
             ..settings
         },
     })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use windrow::PublishedSecret;
 use windrow_auth::ClusterKey;
 use windrow_core::config;
+use windrow_flight::security::stores;
 use windrow_flight::{Coordinator, CoordinatorOptions, ServeOptions, serve};
 
 use crate::access;
@@ -23,13 +24,15 @@ pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let known = access::key_of_scheduler(&security, arguments.bind).map_err(End::starting)?;
     let key = known.clone().unwrap_or_else(ClusterKey::random);
     let (access, dialer) = access::access(Some(&key), &security, insecure).map_err(End::starting)?;
+    let stores = stores(&security).map_err(End::starting)?;
     let url = if access.encrypts() { "grpc+tls" } else { "grpc" };
-    let coordinator = Coordinator::start(CoordinatorOptions { scheduler: config.scheduler, query: config.query, dialer })?;
+    let coordinator = Coordinator::start(CoordinatorOptions { scheduler: config.scheduler, query: config.query, stores, dialer })?;
     let options = ServeOptions { bind: arguments.bind, access };
     let server = serve(Arc::clone(&coordinator), options).await.map_err(End::starting)?;
     let address = server.address();
     // Shells and executors of this user find the secret by the port.
-    let _published = if known.is_some() { None } else { Some(PublishedSecret::new(&key, address.port())?) };
+    let is_there = known.is_some() && security.secret_file.is_none();
+    let _published = if is_there { None } else { Some(PublishedSecret::new(&key, address.port())?) };
     terminal::note(&format!(
         "windrow {}   scheduler on {address}   (Ctrl-C stops)\n  \
          executor   windrow executor --scheduler {address}\n  \

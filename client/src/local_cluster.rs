@@ -12,7 +12,7 @@ use windrow_core::clock::SystemClock;
 use windrow_core::config::{Config, SecurityConfig};
 use windrow_core::{Error, ErrorKind, Result, rand};
 use windrow_executor::timer;
-use windrow_flight::security::owner_token;
+use windrow_flight::security::{owner_token, stores};
 use windrow_flight::{Access, ClusterStatus, CoordinatorOptions, Dialer, ExecutorOptions, ExecutorState, ServeOptions};
 
 use crate::engine::{Engine, shared_out};
@@ -102,9 +102,10 @@ impl LocalClusterBuilder {
             Some(path) => ClusterKey::read_or_make(path)?,
             None => ClusterKey::random(),
         };
+        let stores = stores(&security)?;
         // Nobody but this machine can listen to its loopback interface.
         let access = Access::configured(key.clone(), &SecurityConfig { tls_certificate: None, tls_key: None, ..security })?;
-        let options = CoordinatorOptions { scheduler, query, dialer: Dialer::with_key(&key) };
+        let options = CoordinatorOptions { scheduler, query, stores, dialer: Dialer::with_key(&key) };
         let engine = if self.program.is_some() { Engine::start(options)? } else { Engine::start_alone(options)? };
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let address = engine.serve(ServeOptions { bind, access }).await?;

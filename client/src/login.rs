@@ -83,7 +83,13 @@ async fn handshake(client: &mut FlightServiceClient<Channel>, user: &str, passwo
     let mut basic: MetadataValue<Ascii> = basic.parse().map_err(|_not_ascii| Error::internal("a login is not a header"))?;
     basic.set_sensitive(true);
     request.metadata_mut().insert("authorization", basic);
-    let response = client.handshake(request).await.map_err(|status| wire::from_status(&status))?;
+    let response = client.handshake(request).await.map_err(|status| {
+        // A status with a cause was made here, by the connection; one without was sent.
+        match std::error::Error::source(&status) {
+            Some(_) => Error::new(ErrorKind::Unavailable, "the connection is lost").with_source(status),
+            None => wire::from_status(&status),
+        }
+    })?;
     let token = response.metadata().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     token.map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::Data, "the server accepted the password and sent no token").with_help("is it a Windrow scheduler?")

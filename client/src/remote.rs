@@ -78,13 +78,15 @@ impl RemoteSession {
         }
         let mut client = FlightServiceClient::new(channel(&target, login.ca.as_deref()).await?);
         client = client.max_decoding_message_size(usize::MAX);
-        let token = login.token(&target, &mut client).await?;
+        let token = login.token(&target, &mut client).await.map_err(|error| broken_off(&target, error))?;
         let mut peer = Peer { url: target.address().into(), client: FlightSqlServiceClient::new_from_inner(client) };
         if let Some(token) = &token {
             peer.client.set_token(token.clone());
         }
         let opened = peer.ask(actions::OPEN_SESSION, encode(&settings)?).await;
-        let session: u64 = opened.map_err(|error| if token.is_none() { unknown(&target, error) } else { error })?;
+        let session: u64 = opened
+            .map_err(|error| if token.is_none() { unknown(&target, error) } else { error })
+            .map_err(|error| broken_off(&target, error))?;
         peer.client.set_header(actions::SESSION_HEADER, format!("{session:016x}"));
         Ok(Self { peer, is_on_this_machine, runtime: Handle::current(), is_closed: false })
     }
@@ -279,6 +281,16 @@ async fn channel(target: &Target, ca: Option<&Path>) -> Result<Channel> {
         }
         .with_source(source)
     })
+}
+
+/// A scheduler with a certificate ends connections that are not encrypted, without a word.
+fn broken_off(target: &Target, error: Error) -> Error {
+    if error.kind != ErrorKind::Unavailable || target.encrypts {
+        return error;
+    }
+    Error::new(ErrorKind::Unavailable, format!("{} broke off the connection", target.address()))
+        .with_help("write grpc+tls:// if the scheduler has a certificate")
+        .with_source(error)
 }
 
 /// A scheduler that asks for a credential, and none is known.

@@ -27,7 +27,7 @@ use windrow_core::task::{PartitionStat, TaskMetrics, TaskSpec};
 use windrow_core::transport::ShuffleTransport;
 use windrow_core::{Error, ErrorKind, Failure};
 use windrow_planner::task_plan::session_config;
-use windrow_planner::{InputPart, StageInputs, TaskPlan, decode_task, stores};
+use windrow_planner::{InputPart, StageInputs, Stores, TaskPlan, decode_task};
 
 use crate::classify::{classify, exhausted, join, panicked};
 use crate::executor::Template;
@@ -66,12 +66,13 @@ impl Services {
         reports: mpsc::Sender<Report>,
         window: u64,
         slots: u32,
+        stores: Arc<Stores>,
     ) -> Result<Self, Error> {
         // An eighth of a slot's share: many slots would otherwise take a small pool before any row is sorted.
         let sort_reservation = store.pool().limit() / (8 * slots.max(1) as usize);
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(store.pool()) as Arc<dyn MemoryPool>)
-            .with_object_store_registry(stores())
+            .with_object_store_registry(stores)
             .with_metadata_cache_limit(METADATA_CACHE_BYTES.min(store.pool().limit() / 16))
             .build_arc()
             .map_err(|source| Error::new(ErrorKind::Internal, source.to_string()))?;

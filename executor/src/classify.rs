@@ -178,6 +178,9 @@ fn parquet(error: &ParquetError) -> Failed {
 
 fn object_store(error: &object_store::Error) -> Failed {
     use object_store::Error as Store;
+    if let Some(denied) = windrow_planner::denial(error) {
+        return Failed::fatal(denied);
+    }
     match error {
         Store::NotFound { .. } => fatal(ErrorKind::NotFound, error),
         Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => fatal(ErrorKind::Denied, error),

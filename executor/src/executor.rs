@@ -24,6 +24,7 @@ use windrow_core::message::{Command, Registration, Report, build};
 use windrow_core::task::{JobStage, Outcome, TaskMetrics, TaskSpec};
 use windrow_core::transport::ShuffleTransport;
 use windrow_core::{Error, ErrorKind, Result};
+use windrow_planner::Stores;
 
 use crate::attempt::{Attempt, Services};
 use crate::machine;
@@ -56,6 +57,8 @@ pub struct ExecutorOptions {
     pub evict_from_percent: u32,
     /// Bytes in flight of one shuffle stream.
     pub fetch_window: u64,
+    /// The files and object stores that its plans may open.
+    pub stores: Arc<Stores>,
 }
 
 impl ExecutorOptions {
@@ -70,6 +73,7 @@ impl ExecutorOptions {
             spill_limit: config.spill_limit.as_u64(),
             evict_from_percent: config.evict_from_percent,
             fetch_window: config.fetch_window.as_u64(),
+            stores: Arc::default(),
         }
     }
 
@@ -186,7 +190,8 @@ impl Executor {
         let (pool, spill) = ((limit, options.evict_from_percent), (options.spill_dir.as_path(), options.spill_limit));
         let store = ShuffleStore::open(pool, spill, runtime.handle().clone())?;
         start_eviction(&options.name, &store)?;
-        let services = Services::new(store, transport, reports, options.fetch_window, options.slots)?;
+        let services =
+            Services::new(store, transport, reports, options.fetch_window, options.slots, Arc::clone(&options.stores))?;
         let watch = Watch::start(&options.name, services.store().pool(), services.queries())?;
         Ok(Arc::new(Self {
             watch: Arc::new(watch),

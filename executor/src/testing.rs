@@ -120,6 +120,7 @@ impl Cluster {
                 // Small pools evict from the first byte on, so that small tests see it.
                 evict_from_percent: if memory < 1 << 30 { 1 } else { 60 },
                 fetch_window: 8 << 20,
+                stores: Arc::default(),
             };
             let executor = Executor::start(options, Arc::clone(&transport), sender.clone()).unwrap();
             executor.handle(Command::Registered { epoch: Epoch(1), executor: ExecutorId(id), incarnation: INCARNATION });

@@ -32,3 +32,4 @@ pub use serve::{ServeOptions, Server, serve};
 pub use session::CoordinatorSession;
 pub use status::{ClusterStatus, ExecutorState, ExecutorStatus, JobProgress, JobState, JobStatus};
 pub use windrow_executor::{Executor, ExecutorOptions};
+pub use windrow_planner::{Allowed, StorePolicy, Stores};

@@ -1,6 +1,7 @@
 //! A client's session on the coordinator: a statement arrives, is planned, and becomes rows or a job. Next: `coordinator/mod.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use windrow_core::ids::SessionId;
@@ -13,6 +14,9 @@ use crate::results::{self, Statement};
 
 /// What statements are planned for while no executor is connected: enough for those that need none.
 const SMALLEST: ClusterShape = ClusterShape { executors: 1, slots: 1 };
+
+/// How long one statement may be planned.
+const PLANNING_MAX: Duration = Duration::from_secs(30);
 
 /// Settings and catalog of one client. Cheap to share behind an `Arc`; statements may run side by side.
 #[derive(Debug)]
@@ -54,9 +58,9 @@ impl CoordinatorSession {
     pub async fn execute_with(&self, sql: &str, values: Option<&RecordBatch>) -> Result<Statement> {
         let shape = *self.coordinator.shared().shape().borrow();
         let first = if shape.slots == 0 { SMALLEST } else { shape };
-        let mut planned = self.planner.plan_with(sql, values, first).await?;
+        let mut planned = in_time(self.planner.plan_with(sql, values, first)).await?;
         if shape.slots == 0 && matches!(planned, Planned::Job(_) | Planned::Analyze(_)) {
-            planned = self.planner.plan_with(sql, values, self.shape().await?).await?;
+            planned = in_time(self.planner.plan_with(sql, values, self.shape().await?)).await?;
         }
         match planned {
             Planned::Rows { schema, batches } => Ok(Statement::ready(schema, batches)),
@@ -70,7 +74,7 @@ impl CoordinatorSession {
     /// # Errors
     /// Those of planning.
     pub async fn schema(&self, sql: &str) -> Result<arrow::datatypes::SchemaRef> {
-        self.planner.schema(sql).await
+        in_time(self.planner.schema(sql)).await
     }
 
     /// What a statement is, without running it; with `values`, what it is once they are bound.
@@ -78,7 +82,7 @@ impl CoordinatorSession {
     /// # Errors
     /// Those of planning.
     pub async fn describe(&self, sql: &str, values: Option<&RecordBatch>) -> Result<Description> {
-        self.planner.describe_with(sql, values).await
+        in_time(self.planner.describe_with(sql, values)).await
     }
 
     /// What plans its statements, and knows its catalog and settings.
@@ -136,6 +140,14 @@ impl CoordinatorSession {
             }
         }
     }
+}
+
+/// What planning gives, unless it takes too long; its thread ends by itself at the next point where it would wait.
+async fn in_time<T>(planning: impl Future<Output = Result<T>>) -> Result<T> {
+    timer::deadline(PLANNING_MAX, planning).await.unwrap_or_else(|| {
+        let message = format!("planning took more than {} s, the most that is allowed", PLANNING_MAX.as_secs());
+        Err(Error::new(ErrorKind::ResourcesExhausted, message).with_help("write it with fewer joins, tables or files"))
+    })
 }
 
 fn check_key(key: &str) -> Result<()> {

@@ -47,6 +47,11 @@ impl Table {
         Self { path, rows: files * rows }
     }
 
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.path
+    }
+
     /// The table as it stands in FROM.
     pub(crate) fn name(&self) -> String {
         format!("'{}/*.csv'", self.path.display())

@@ -9,6 +9,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, Statement as PlanStatement};
 use datafusion::prelude::SessionContext;
 
+use crate::access::Access;
 use crate::parameters::{self, Values};
 use crate::session::setting_schema;
 use crate::sql::{Meaning, SettingStatement};
@@ -25,19 +26,21 @@ pub struct Description {
     pub parameters: SchemaRef,
 }
 
-/// Describes one statement, whose parameters have no values yet or those of `values`.
+/// Describes one statement, whose parameters have no values yet or those of `values`. It must be one that `access` covers, its relative
+/// paths starting at the directory.
 pub(crate) async fn describe(
     text: &str,
     values: Option<&RecordBatch>,
     context: &SessionContext,
     state: &SessionState,
+    (access, directory): (&Access, &str),
 ) -> Result<Description, DataFusionError> {
     let statement = sql::parse(text)?;
-    let is_update = statement::is_update(&statement);
+    let is_update = statement::changes_something(text);
     let values = values.filter(|values| values.num_columns() > 0);
     let bound = values.map_or(Values::Open, |values| Values::Rows(Some(values)));
     let none = || Arc::new(Schema::empty());
-    let (schema, parameters) = match sql::resolve(statement, state, bound).await? {
+    let (schema, parameters) = match sql::resolve(statement, state, access, directory, bound).await? {
         Meaning::Query(plan) => {
             let parameters = parameters::schema(text, &plan)?;
             let has_parameters = values.is_some() || !parameters.fields().is_empty();

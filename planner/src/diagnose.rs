@@ -6,10 +6,15 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use windrow_core::error::{Span, nearest};
 use windrow_core::{Error, ErrorKind, Failed};
 
+use crate::budget::nests_too_deeply;
 use crate::session::Names;
+use crate::stores::denial;
 
 /// Turns a planning error into what the user is told. `names` are the tables and functions that could have been meant.
 pub(crate) fn diagnose(error: DataFusionError, names: &Names) -> Error {
+    if let Some(denied) = denial(&error) {
+        return denied.clone();
+    }
     match error {
         DataFusionError::Context(place, inner) => in_place(&place, diagnose(*inner, names)),
         DataFusionError::Diagnostic(diagnostic, inner) => {
@@ -36,7 +41,7 @@ pub(crate) fn diagnose(error: DataFusionError, names: &Names) -> Error {
             Ok(error) => *error,
             Err(source) => match source.downcast::<Failed>() {
                 Ok(failed) => failed.to_error(),
-                Err(source) => Error::new(ErrorKind::Internal, source.to_string()),
+                Err(source) => foreign(source.to_string()),
             },
         },
         other => plain(&other),
@@ -63,6 +68,9 @@ fn find_ours(error: &DataFusionError) -> Option<Error> {
 /// Kinds by variant, for errors that carry neither position nor names.
 fn plain(error: &DataFusionError) -> Error {
     let kind = match error {
+        DataFusionError::ArrowError(arrow, _) if arrow.to_string().contains("regex parse error") => {
+            return foreign(arrow.to_string());
+        }
         DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
         DataFusionError::Configuration(_) => ErrorKind::InvalidConfig,
         DataFusionError::ResourcesExhausted(_) => ErrorKind::ResourcesExhausted,
@@ -90,6 +98,16 @@ fn plain(error: &DataFusionError) -> Error {
         _ => ErrorKind::Internal,
     };
     Error::new(kind, strip(&error.strip_backtrace()))
+}
+
+/// An error of a library that DataFusion carries without knowing it. Those of regular expressions repeat the expression and say what is
+/// wrong in their last line.
+fn foreign(message: String) -> Error {
+    if !message.contains("regex parse error") && !message.contains("Compiled regex exceeds") {
+        return Error::new(ErrorKind::Internal, message);
+    }
+    let what = message.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    Error::new(ErrorKind::InvalidQuery, format!("a regular expression cannot be used: {what}"))
 }
 
 /// Removes DataFusion's category in front of a message: the kind says it.
@@ -122,7 +140,7 @@ fn span(span: datafusion::common::Span) -> Span {
 /// The parser knows the position only as the end of its sentence, ` at Line: 1, Column: 8`.
 fn parser_error(error: &ParserError) -> Error {
     let (ParserError::ParserError(text) | ParserError::TokenizerError(text)) = error else {
-        return Error::new(ErrorKind::InvalidQuery, "the statement nests too deeply").with_help("use fewer parentheses or a CTE");
+        return nests_too_deeply();
     };
     let (message, position) = text.split_once(" at Line: ").unwrap_or((text, ""));
     let position = position.split_once(", Column: ").and_then(|(line, column)| {

@@ -20,6 +20,7 @@ use futures::{StreamExt, TryStreamExt};
 use windrow_core::{Error, ErrorKind};
 
 use crate::contain::contained_future;
+use crate::stores::{Stores, denial};
 
 /// Files looked at to find the format of a folder. A folder may begin with markers and logs, but not with a thousand of them.
 const FORMAT_PROBE_MAX: usize = 1_000;
@@ -29,16 +30,18 @@ const FORMAT_PROBE_MAX: usize = 1_000;
 pub(crate) struct FileTables {
     state: SessionState,
     directory: String,
+    stores: Arc<Stores>,
 }
 
 impl FileTables {
     /// Reads with the settings of `state`; relative paths start at `directory`, or at the working directory where it is empty.
-    pub(crate) fn new(state: SessionState, directory: String) -> Self {
-        Self { state, directory }
+    pub(crate) fn new(state: SessionState, directory: String, stores: Arc<Stores>) -> Self {
+        Self { state, directory, stores }
     }
 
     async fn open(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
         let location = locate(name, &self.directory);
+        self.stores.policy().admit(name, &location).map_err(ours)?;
         let url = ListingTableUrl::parse(&location)
             .map_err(|source| ours(Error::new(ErrorKind::InvalidQuery, format!("'{name}' is not a path: {source}"))))?;
         let (format, suffix) = self.format(name, &url).await?;
@@ -130,6 +133,9 @@ fn no_files(name: &str) -> Error {
 }
 
 fn not_found(name: &str, source: &DataFusionError) -> DataFusionError {
+    if let Some(denied) = denial(source) {
+        return ours(denied.clone());
+    }
     match source {
         DataFusionError::ObjectStore(store) if matches!(store.as_ref(), object_store::Error::NotFound { .. }) => {
             ours(no_files(name))

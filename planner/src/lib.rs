@@ -4,6 +4,8 @@
 //! `logical.rs`, `physical.rs`, `exchange.rs`,
 //! `stages.rs`, `codec.rs`; then, on the executor, `task_plan.rs` and `narrow.rs`.
 
+mod access;
+mod budget;
 pub mod codec;
 mod contain;
 mod describe;
@@ -16,6 +18,7 @@ mod inventory;
 mod logical;
 pub mod narrow;
 mod parameters;
+mod permission;
 mod physical;
 mod push_down_semi_join;
 mod repeats;
@@ -31,11 +34,12 @@ pub mod task_plan;
 #[cfg(test)]
 mod testing;
 
+pub use access::Allowed;
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use describe::Description;
 pub use inventory::{TableEntry, TableKind};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, SessionOptions};
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};
-pub use stores::{Stores, stores};
+pub use stores::{LocalRoot, StorePolicy, StorePrefix, Stores, denial};
 pub use task_plan::{TaskPlan, decode_task};

@@ -29,7 +29,7 @@ use crate::session::ClusterShape;
 const PARTITION_BYTES_MIN: u64 = 4 << 20;
 
 /// Options that `SET` may not change, with the reason.
-pub(crate) const LOCKED: [(&str, &str); 5] = [
+pub(crate) const LOCKED: [(&str, &str); 11] = [
     (
         "datafusion.optimizer.preserve_file_partitions",
         "files are divided by size; hive folders do not follow the hash of their keys",
@@ -37,6 +37,15 @@ pub(crate) const LOCKED: [(&str, &str); 5] = [
     ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "scalar subqueries are stages of their own"),
     ("datafusion.optimizer.enable_window_topn", "its operator cannot be sent to an executor"),
     ("datafusion.optimizer.enable_piecewise_merge_join", "its operator cannot be sent to an executor"),
+    (
+        "datafusion.optimizer.enable_dynamic_filter_pushdown",
+        "it switches join filters on, which wait for partitions of other tasks",
+    ),
+    ("datafusion.optimizer.enable_join_dynamic_filter_pushdown", "a join's filter waits for partitions of other tasks"),
+    ("datafusion.optimizer.prefer_existing_sort", "exchanges do not keep an order"),
+    ("datafusion.execution.enable_file_stream_work_stealing", "tasks that take each other's files read them twice"),
+    ("datafusion.execution.planning_concurrency", "sessions share the coordinator's cores"),
+    ("datafusion.sql_parser.recursion_limit", "it bounds what one statement may take"),
     ("datafusion.execution.target_partitions", "partitions follow the cluster's slots; use SET windrow.query.partitions"),
 ];
 
@@ -58,6 +67,11 @@ const OPTIONS: [(&str, &str); 14] = [
     ("datafusion.catalog.information_schema", "true"),
     ("datafusion.optimizer.prefer_existing_sort", "false"),
 ];
+
+/// Windrow's value for one of DataFusion's options, if it has its own.
+pub(crate) fn value_of(name: &str) -> Option<&'static str> {
+    OPTIONS.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+}
 
 /// Sets Windrow's options on a new session.
 pub(crate) fn configure(options: &mut ConfigOptions) -> Result<()> {

@@ -8,9 +8,10 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::DynamicFileCatalog;
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, Statement};
+use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, SetVariable, Statement};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use windrow_core::config::QueryConfig;
@@ -21,6 +22,7 @@ use windrow_core::stage::StageGraph;
 use windrow_core::task::TaskMetrics;
 use windrow_core::{Error, ErrorKind, Result};
 
+use crate::access::{Access, Allowed};
 use crate::contain::contained_future;
 use crate::describe::{Description, describe};
 use crate::diagnose::diagnose;
@@ -28,12 +30,15 @@ use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side
 use crate::files::{FileTables, locate, looks_like_path, unreadable};
 use crate::parameters::{self, Values};
 use crate::sql::{Meaning, SettingStatement};
-use crate::stores::stores;
+use crate::stores::Stores;
 use crate::{explain, logical, physical, push_down_semi_join, sql, stages};
 
 /// Stack of the thread that plans one statement. DataFusion recurses by the depth of expressions and plans; what `sql.rs` lets
 /// through stays well below this in an unoptimized build.
 const PLANNING_STACK_BYTES: usize = 64 << 20;
+
+/// Statements of one session that are planned at a time, each on a thread. What is given up counts until its thread has ended.
+const PLANNED_AT_A_TIME: usize = 64;
 
 /// What the planner knows of the cluster: it plans for live slots, never for the client's cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +118,10 @@ pub struct Names {
 pub struct SessionOptions {
     /// Its settings at the start.
     pub query: QueryConfig,
+    /// The files and object stores that its statements may name.
+    pub stores: Arc<Stores>,
+    /// What its statements may do, for as long as it lives.
+    pub allowed: Allowed,
 }
 
 /// A client's session: settings and catalog. Statements may run side by side.
@@ -124,6 +133,9 @@ pub struct PlannerSession {
 struct Inner {
     context: SessionContext,
     query: RwLock<QueryConfig>,
+    access: Access,
+    /// Statements that are being planned, given up ones included, which end when they would wait.
+    planning: Arc<()>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -138,14 +150,15 @@ impl PlannerSession {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] if a setting does not fit.
     pub fn new(options: SessionOptions) -> Result<Self> {
-        let SessionOptions { query } = options;
+        let SessionOptions { query, stores, allowed } = options;
+        let access = Access { stores, allowed };
         let unfit = |source: DataFusionError| Error::new(ErrorKind::InvalidConfig, source.to_string());
         let mut config = SessionConfig::new();
         physical::configure(config.options_mut()).map_err(unfit)?;
         // The listing cache has no expiry: a file added to a folder would never be seen.
         let runtime = RuntimeEnvBuilder::new()
             .with_object_list_cache_limit(0)
-            .with_object_store_registry(stores())
+            .with_object_store_registry(Arc::clone(&access.stores) as Arc<dyn ObjectStoreRegistry>)
             .build_arc()
             .map_err(unfit)?;
         let state = SessionStateBuilder::new()
@@ -155,7 +168,8 @@ impl PlannerSession {
             .with_optimizer_rules(push_down_semi_join::optimizer_rules())
             .with_physical_optimizer_rules(physical::optimizer_rules())
             .build();
-        Ok(Self { inner: Arc::new(Inner { context: SessionContext::new_with_state(state), query: RwLock::new(query) }) })
+        let context = SessionContext::new_with_state(state);
+        Ok(Self { inner: Arc::new(Inner { context, query: RwLock::new(query), access, planning: Arc::default() }) })
     }
 
     /// Plans exactly one statement; a trailing `;` is allowed. Must be called on a tokio runtime.
@@ -174,7 +188,9 @@ impl PlannerSession {
     /// several rows where their results would not be in order.
     pub async fn plan_with(&self, text: &str, values: Option<&RecordBatch>, shape: ClusterShape) -> Result<Planned> {
         let (inner, text, values) = (Arc::clone(&self.inner), text.to_owned(), values.cloned());
+        let place = self.place()?;
         on_planning_stack(move || async move {
+            let _place = place;
             match inner.plan(&text, values.as_ref(), shape).await {
                 Ok(planned) => Ok(planned),
                 Err(error) => Err(diagnose(error, &inner.names().await)),
@@ -205,13 +221,26 @@ impl PlannerSession {
     /// As [`Self::plan_with`].
     pub async fn describe_with(&self, text: &str, values: Option<&RecordBatch>) -> Result<Description> {
         let (inner, text, values) = (Arc::clone(&self.inner), text.to_owned(), values.cloned());
+        let place = self.place()?;
         on_planning_stack(move || async move {
+            let _place = place;
             match inner.describe(&text, values.as_ref()).await {
                 Ok(description) => Ok(description),
                 Err(error) => Err(diagnose(error, &inner.names().await)),
             }
         })
         .await?
+    }
+
+    /// A place among the statements that this session plans.
+    fn place(&self) -> Result<Arc<()>> {
+        let place = Arc::clone(&self.inner.planning);
+        // One is the session's own.
+        if Arc::strong_count(&place) <= PLANNED_AT_A_TIME + 1 {
+            return Ok(place);
+        }
+        let message = format!("{PLANNED_AT_A_TIME} statements of this session are being planned, as many as are allowed");
+        Err(Error::new(ErrorKind::ResourcesExhausted, message).with_help("wait for one of them to start"))
     }
 
     /// Where tables, functions and DataFusion's settings are.
@@ -247,8 +276,17 @@ where
         .name("windrow-plan".to_owned())
         .stack_size(PLANNING_STACK_BYTES)
         .spawn(move || {
-            // Whoever asked may be gone; then nobody needs the answer.
-            let _ = sender.send(runtime.block_on(make()));
+            let mut sender = sender;
+            // Whoever asked may be gone, tired of waiting; then nobody needs the answer, and what waits for files ends here.
+            let answer = runtime.block_on(async {
+                tokio::select! {
+                    answer = make() => Some(answer),
+                    () = sender.closed() => None,
+                }
+            });
+            if let Some(answer) = answer {
+                let _ = sender.send(answer);
+            }
         })
         .map_err(|source| Error::new(ErrorKind::ResourcesExhausted, "no thread to plan on").with_source(source))?;
     receiver.await.map_err(|source| Error::internal("planning panicked").with_source(source))
@@ -264,7 +302,7 @@ impl Inner {
         let mut state = self.context.state();
         // `now()` is one instant for the whole statement.
         state.mark_start_execution();
-        let files = FileTables::new(state.clone(), query.directory.clone());
+        let files = FileTables::new(state.clone(), query.directory.clone(), Arc::clone(&self.access.stores));
         let catalogs = DynamicFileCatalog::new(Arc::clone(state.catalog_list()), Arc::new(files));
         state.register_catalog_list(Arc::new(catalogs));
         state
@@ -274,7 +312,7 @@ impl Inner {
         let query = self.query();
         let state = self.state(&query);
         let has_values = values.is_some_and(|values| values.num_columns() > 0);
-        let meaning = sql::resolve(sql::parse(text)?, &state, Values::Rows(values)).await?;
+        let meaning = sql::resolve(sql::parse(text)?, &state, &self.access, &query.directory, Values::Rows(values)).await?;
         match meaning {
             Meaning::Query(plan) if has_values => {
                 self.query_job(&plan, &state, &query, shape).await.map(Planned::with_nullable_columns)
@@ -292,8 +330,9 @@ impl Inner {
     }
 
     async fn describe(&self, text: &str, values: Option<&RecordBatch>) -> Result<Description, DataFusionError> {
-        let state = self.state(&self.query());
-        describe(text, values, &self.context, &state).await
+        let query = self.query();
+        let state = self.state(&query);
+        describe(text, values, &self.context, &state, (&self.access, &query.directory)).await
     }
 
     async fn query_job(
@@ -305,6 +344,7 @@ impl Inner {
     ) -> Result<Planned, DataFusionError> {
         let schema = logical::schema(plan, state)?;
         let optimized = logical::optimize(plan, state)?;
+        self.access.check_plan(&optimized)?;
         let physical = physical_plan(&optimized, state, query, shape).await?;
         if reads_catalog_only(&physical.plan)? {
             let batches = collect(physical.plan, state.task_ctx()).await?;
@@ -335,6 +375,17 @@ impl Inner {
             LogicalPlan::Statement(Statement::SetVariable(ref set)) => {
                 check_setting(&set.variable, state)?;
                 plan
+            }
+            // DataFusion would go back to its own value, not to ours.
+            LogicalPlan::Statement(Statement::ResetVariable(reset)) => {
+                check_setting(&reset.variable, state)?;
+                let variable = reset.variable.to_lowercase();
+                match physical::value_of(&variable) {
+                    Some(value) => {
+                        LogicalPlan::Statement(Statement::SetVariable(SetVariable { variable, value: value.to_owned() }))
+                    }
+                    None => LogicalPlan::Statement(Statement::ResetVariable(reset)),
+                }
             }
             plan => plan,
         };

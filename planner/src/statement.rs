@@ -1,11 +1,11 @@
 //! What a text is before it is planned: how many statements it has, and whether they change something. Next: `parameters.rs`.
 
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use windrow_core::error::Span;
 use windrow_core::{Error, ErrorKind};
+
+use crate::budget;
 
 /// One statement of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,12 @@ impl ScriptStatement {
 /// The statements of a script, each as a text of its own: divided at semicolons outside of strings and comments.
 ///
 /// # Errors
-/// `InvalidQuery` with the position if the text has no tokens, as after an open quote.
+/// `InvalidQuery` with the position if the text has no tokens, as after an open quote, or if it is too long.
 pub fn split(text: &str) -> Result<Vec<ScriptStatement>, Error> {
+    if text.len() > budget::TEXT_BYTES_MAX {
+        let what = format!("the script has {} bytes, at most {} are allowed", text.len(), budget::TEXT_BYTES_MAX);
+        return Err(Error::new(ErrorKind::InvalidQuery, what).with_help("send its statements one at a time"));
+    }
     let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|error| {
         let (line, column) = place(error.location);
         let at = Span { start_line: line, start_column: column, end_line: line, end_column: column + 1 };
@@ -91,50 +95,34 @@ pub(crate) fn second(tokens: &[TokenWithSpan]) -> Option<Span> {
     Some(crate::parameters::span(begin.span))
 }
 
-/// Whether `statement` changes something, data or session, rather than having rows of its own: what drivers call an update.
-pub(crate) fn is_update(statement: &Statement) -> bool {
-    match statement {
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => true,
-        Statement::Explain(_) => false,
-        Statement::Statement(statement) => is_sql_update(statement),
-    }
-}
+/// Words with which statements begin that have rows of their own.
+const WITH_ROWS: [&str; 9] = ["SELECT", "VALUES", "TABLE", "FROM", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXECUTE"];
 
-fn is_sql_update(statement: &SqlStatement) -> bool {
-    match statement {
-        SqlStatement::Query(query) => writes(&query.body),
-        SqlStatement::Explain { .. }
-        | SqlStatement::ExplainTable { .. }
-        | SqlStatement::Execute { .. }
-        | SqlStatement::ShowFunctions { .. }
-        | SqlStatement::ShowVariable { .. }
-        | SqlStatement::ShowStatus { .. }
-        | SqlStatement::ShowVariables { .. }
-        | SqlStatement::ShowCreate { .. }
-        | SqlStatement::ShowColumns { .. }
-        | SqlStatement::ShowCatalogs { .. }
-        | SqlStatement::ShowDatabases { .. }
-        | SqlStatement::ShowProcessList { .. }
-        | SqlStatement::ShowSchemas { .. }
-        | SqlStatement::ShowCharset(_)
-        | SqlStatement::ShowObjects(_)
-        | SqlStatement::ShowTables { .. }
-        | SqlStatement::ShowViews { .. }
-        | SqlStatement::ShowCollation { .. } => false,
-        _ => true,
-    }
-}
-
-fn writes(body: &SetExpr) -> bool {
-    matches!(body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_))
-}
-
-/// Whether the one statement of `text` is an update; false if it cannot be parsed, and whoever plans it says why.
+/// Whether `text` changes something, data or session, rather than having rows of its own: what drivers call an update. Its first word
+/// says so, or what comes after the queries of a WITH; nothing is parsed, so that this may be asked of any text, on any stack.
 #[must_use]
 pub fn changes_something(text: &str) -> bool {
-    let parser = DFParserBuilder::new(text).with_dialect(&GenericDialect {}).with_recursion_limit(50).build();
-    let statements = parser.and_then(|mut parser| parser.parse_statements());
-    statements.is_ok_and(|statements| statements.iter().any(is_update))
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
+    let (mut depth, mut is_after_with) = (0_usize, false);
+    for token in tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::SemiColon)) {
+        let word = match token {
+            Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
+            _ => String::new(),
+        };
+        match token {
+            // A query in parentheses.
+            Token::LParen if !is_after_with => return false,
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            _ if !is_after_with && word == "WITH" => is_after_with = true,
+            _ if !is_after_with => return !WITH_ROWS.contains(&word.as_str()),
+            _ if depth > 0 => {}
+            _ if WITH_ROWS.contains(&word.as_str()) => return false,
+            _ if ["INSERT", "UPDATE", "DELETE", "MERGE"].contains(&word.as_str()) => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -167,6 +155,8 @@ mod tests {
             "SELECT 1",
             "VALUES (1)",
             "WITH a AS (SELECT 1) SELECT * FROM a",
+            "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a), \"insert\" AS (SELECT 2) SELECT * FROM a",
+            "/* INSERT */ -- DROP\n SELECT 'DELETE'",
             "(SELECT 1)",
             "EXPLAIN SELECT 1",
             "EXPLAIN ANALYZE SELECT 1",
@@ -185,6 +175,7 @@ mod tests {
             "DROP TABLE t",
             "CREATE SCHEMA s",
             "INSERT INTO t VALUES (1)",
+            "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
             "UPDATE t SET a = 1",
             "DELETE FROM t",
             "COPY t TO 'x.csv'",

@@ -34,11 +34,11 @@ use windrow_core::message::{Registration, Report};
 use windrow_core::stage::StageGraph;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, timer};
-use windrow_planner::{ClusterShape, PlannerSession, SessionOptions};
+use windrow_planner::{ClusterShape, PlannerSession, SessionOptions, Stores};
 
 use crate::results::Statement;
 use crate::routine::Routine;
-use crate::security::{Dialer, OWNER};
+use crate::security::{Dialer, OWNER, allowed};
 use crate::session::CoordinatorSession;
 use crate::status::ClusterStatus;
 use crate::transport::{ClusterTransport, InProcessTransport};
@@ -65,6 +65,8 @@ pub struct CoordinatorOptions {
     pub scheduler: SchedulerConfig,
     /// The settings that sessions begin with.
     pub query: QueryConfig,
+    /// The files and object stores that statements may name, and that executors in this process open.
+    pub stores: Arc<Stores>,
     /// How results are fetched from executors.
     pub dialer: Dialer,
 }
@@ -146,7 +148,8 @@ impl Coordinator {
             query.set(key.strip_prefix("windrow.query.").unwrap_or(key), value)?;
         }
         let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        let planner = PlannerSession::new(SessionOptions { query, ..Default::default() })?;
+        let planner =
+            PlannerSession::new(SessionOptions { query, stores: Arc::clone(&self.options.stores), allowed: allowed(principal) })?;
         Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner)))
     }
 
@@ -155,6 +158,7 @@ impl Coordinator {
     /// # Errors
     /// `InvalidConfig` if an option does not fit, `ResourcesExhausted` if its threads or its directory cannot be had.
     pub fn add_local_executor(self: &Arc<Self>, options: ExecutorOptions) -> Result<Arc<Executor>> {
+        let options = ExecutorOptions { stores: Arc::clone(&self.options.stores), ..options };
         let local = LocalExecutor::start(&self.shared, options)?;
         let executor = Arc::clone(local.executor());
         self.locals.lock().push(local);

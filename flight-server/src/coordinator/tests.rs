@@ -1,5 +1,7 @@
 //! The coordinator with executors in its own process: statements from text to rows, cancelling, losses, and what status shows.
 
+mod stores;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array};

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use windrow_auth::ClusterKey;
+use windrow_auth::{ClusterKey, Principal, Role};
 use windrow_core::config::SecurityConfig;
 use windrow_core::{Error, ErrorKind, Result};
+use windrow_planner::{Allowed, StorePolicy, Stores};
 
 use super::credentials::Credentials;
 use super::tls::ServerTls;
@@ -96,6 +97,28 @@ impl Access {
             "give it a certificate with --tls-certificate and --tls-key (`windrow certs init` makes one), bind 127.0.0.1, or pass \
              --insecure on a network where everybody may read and run everything",
         ))
+    }
+}
+
+/// The files and object stores that statements may name: those that `config` lists. Where it lists none, everything if only the
+/// owner of the process can log in, who could read it anyway, and nothing if there are users.
+///
+/// # Errors
+/// `InvalidConfig` for a folder that is not there or an url that is none.
+pub fn stores(config: &SecurityConfig) -> Result<Arc<Stores>> {
+    let is_listed = !config.allow_local.is_empty() || !config.allow_stores.is_empty();
+    if !is_listed && !config.has_users() {
+        return Ok(Arc::default());
+    }
+    Ok(Arc::new(Stores::new(StorePolicy::from_lists(&config.allow_local, &config.allow_stores)?)))
+}
+
+/// What the statements of `principal` may do.
+pub(crate) fn allowed(principal: &Principal) -> Allowed {
+    match principal.role() {
+        Some(Role::Admin) => Allowed::Everything,
+        Some(Role::Writer) => Allowed::Write,
+        Some(Role::Reader) | None => Allowed::Read,
     }
 }
 

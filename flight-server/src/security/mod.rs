@@ -17,7 +17,8 @@ mod layer;
 mod tests;
 pub(crate) mod tls;
 
-pub use access::Access;
+pub(crate) use access::allowed;
+pub use access::{Access, stores};
 pub(crate) use caller::{Caller, caller_of};
 pub(crate) use credentials::OWNER;
 pub use credentials::{Credentials, owner_token};

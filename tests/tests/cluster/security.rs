@@ -51,7 +51,7 @@ async fn security_m3_the_secret_is_seen_by_nobody_else() {
     let mut own = own;
     assert!(is_answered(&own.output().unwrap()));
     let other = ask(&cluster.url(), &[], &[]);
-    assert_eq!(other.status.code(), Some(2), "{}", text(&other.stderr));
+    assert_eq!(other.status.code(), Some(3), "{}", text(&other.stderr));
     assert!(text(&other.stderr).contains("WINDROW_TOKEN"), "{}", text(&other.stderr));
     // A token opens it for others.
     let token = cluster.token().unwrap();
@@ -170,7 +170,7 @@ async fn security_m5_an_executor_with_another_secret_ends_with_a_clear_error() {
     windrow_auth::ClusterKey::read_or_make(Path::new(&others)).unwrap();
     let address = url.trim_start_matches("grpc://");
     let output = program::run(&["executor", "--scheduler", address, "--secret-file", &others], "");
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}", output.status);
+    assert_eq!(output.status.code(), Some(3), "{:?}", output.status);
     assert!(text(&output.stderr).contains("secret"), "{}", text(&output.stderr));
     let missing = program::run(&["executor", "--scheduler", address, "--secret-file", &file("none")], "");
     assert!(text(&missing.stderr).contains("none"), "{}", text(&missing.stderr));
@@ -184,6 +184,8 @@ async fn security_m5_an_executor_with_another_secret_ends_with_a_clear_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_insecure_scheduler_asks_nobody() {
     let (_scheduler, url) = Process::listening(&["scheduler", "--bind", "127.0.0.1:0", "--insecure"]);
+    let address = url.trim_start_matches("grpc://");
+    let _executor = Process::silent(&["executor", "--scheduler", address, "--memory-limit", "256MB", "--insecure"]);
     assert!(is_answered(&ask(&url, &[], &[])));
     let refused = windrow::connect(Some("grpc://ann@127.0.0.1:1")).await.unwrap_err();
     assert_ne!(refused.kind, ErrorKind::Internal);
