@@ -26,7 +26,8 @@ pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let (access, dialer) = access::access(Some(&key), &security, insecure).map_err(End::starting)?;
     let stores = stores(&security).map_err(End::starting)?;
     let url = if access.encrypts() { "grpc+tls" } else { "grpc" };
-    let coordinator = Coordinator::start(CoordinatorOptions { scheduler: config.scheduler, query: config.query, stores, dialer })?;
+    let (scheduler, query, results) = (config.scheduler, config.query, config.results);
+    let coordinator = Coordinator::start(CoordinatorOptions { scheduler, query, results, stores, dialer })?;
     let options = ServeOptions { bind: arguments.bind, access };
     let server = serve(Arc::clone(&coordinator), options).await.map_err(End::starting)?;
     let address = server.address();

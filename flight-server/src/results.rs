@@ -1,7 +1,14 @@
-//! Rows on their way to the client, in partition order, as the partitions of the result stage are committed. Next: `sql/mod.rs`.
+//! Rows on their way to the client, in partition order, as the partitions of the result stage are committed. A statement is read
+//! once, or kept to be read by ticket.
 //!
-//! A partition is read as a whole, up to [`BUFFER_MAX`], before any of it is handed on: an executor that is lost meanwhile costs
-//! the client nothing. The scheduler is told before the first row of a partition leaves, and never computes it again.
+//! ```text
+//! source.rs   reads partitions from wherever they are         kept.rs   results that are read more than once
+//! ```
+//!
+//! Next: `sql/mod.rs`.
+
+mod kept;
+mod source;
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,13 +20,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, Stream};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use windrow_core::failure::{CancelReason, Failed, Failure};
-use windrow_core::ids::{AttemptId, JobId};
+use windrow_core::failure::CancelReason;
+use windrow_core::ids::JobId;
 use windrow_core::stage::StageGraph;
-use windrow_core::task::InputGroup;
-use windrow_core::transport::{FetchRequest, ShuffleTransport};
-use windrow_core::{Error, ErrorKind, Result};
+use windrow_core::{Error, Result};
 use windrow_executor::timer;
 use windrow_planner::PlannedJob;
 
@@ -27,11 +33,11 @@ use crate::coordinator::{Coordinator, Departure, Input, JobView, Submission};
 use crate::routine::Routine;
 use crate::status::JobProgress;
 
-/// Bytes of a partition that are held back until it is complete. Beyond it rows leave before the partition was read to its end,
-/// and a loss in its middle ends the query.
-const BUFFER_MAX: usize = 64 << 20;
+pub(crate) use kept::{Kept, Reading};
+pub(crate) use source::Budget;
+use source::{BUFFER_MAX, Source};
 
-/// Batches between the reader and the client.
+/// Batches between the reader and a client that reads once.
 const AHEAD: usize = 16;
 
 /// How long EXPLAIN ANALYZE waits for the last metrics after the last row.
@@ -43,9 +49,17 @@ pub struct Statement {
     pub schema: SchemaRef,
     /// The job that makes them; `None` for statements that the coordinator answers itself.
     pub job: Option<JobId>,
-    rows: BoxStream<'static, Result<RecordBatch>>,
+    rows: Rows,
     progress: watch::Receiver<JobProgress>,
     canceller: Option<Canceller>,
+}
+
+/// The rows of a statement.
+enum Rows {
+    /// Of a job of which nothing was read yet.
+    Job(Reader),
+    /// On their way.
+    Stream(BoxStream<'static, Result<RecordBatch>>),
 }
 
 /// Cancels the job of a statement from elsewhere, for as long as it runs.
@@ -65,7 +79,7 @@ impl Canceller {
 impl Statement {
     /// A statement that the coordinator answered itself.
     pub(crate) fn ready(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
-        let rows = stream::iter(batches.into_iter().map(Ok)).boxed();
+        let rows = Rows::Stream(stream::iter(batches.into_iter().map(Ok)).boxed());
         Self { schema, job: None, rows, progress: watch::channel(JobProgress::default()).1, canceller: None }
     }
 
@@ -86,7 +100,13 @@ impl Stream for Statement {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.rows.as_mut().poll_next(context)
+        if let Rows::Job(reader) = &self.rows {
+            self.rows = Rows::Stream(reader.clone().rows());
+        }
+        match &mut self.rows {
+            Rows::Stream(rows) => rows.as_mut().poll_next(context),
+            Rows::Job(_) => Poll::Ready(None),
+        }
     }
 }
 
@@ -109,7 +129,7 @@ pub(crate) async fn submit(
 ) -> Result<Statement> {
     let (reader, progress) = Reader::submit(coordinator, graph, sql, keep_metrics).await?;
     let (job, canceller) = (reader.job, Canceller { job: reader.job, coordinator: Arc::clone(coordinator) });
-    Ok(Statement { schema, job: Some(job), rows: reader.rows(), progress, canceller: Some(canceller) })
+    Ok(Statement { schema, job: Some(job), rows: Rows::Job(reader), progress, canceller: Some(canceller) })
 }
 
 /// Submits the job of an EXPLAIN ANALYZE: its rows are dropped, and its metrics become the answer.
@@ -124,7 +144,7 @@ pub(crate) async fn submit_analyze(coordinator: &Arc<Coordinator>, planned: Plan
         Ok(batches) => stream::iter(batches.into_iter().map(Ok).collect::<Vec<_>>()),
         Err(error) => stream::iter(vec![Err(error)]),
     });
-    Ok(Statement { schema, job: Some(job), rows: rows.boxed(), progress, canceller: Some(canceller) })
+    Ok(Statement { schema, job: Some(job), rows: Rows::Stream(rows.boxed()), progress, canceller: Some(canceller) })
 }
 
 async fn analyze(reader: Reader) -> Result<Vec<RecordBatch>> {
@@ -159,12 +179,14 @@ impl Drop for Release {
     }
 }
 
-/// Reads the partitions of a job's result stage.
+/// What it takes to read the partitions of a job's result stage. The last one that goes releases the job.
+#[derive(Clone)]
 struct Reader {
     job: JobId,
     partitions: u32,
     view: watch::Receiver<JobView>,
     release: Arc<Release>,
+    runtime: Handle,
 }
 
 impl Reader {
@@ -191,147 +213,26 @@ impl Reader {
             statement,
         };
         coordinator.shared().tell(Input::Submit(Box::new(submission))).await?;
-        Ok((Self { job, partitions, view, release }, progress))
+        Ok((Self { job, partitions, view, release, runtime: Handle::current() }, progress))
     }
 
     /// The rows, read ahead by a routine that ends with the stream.
     fn rows(self) -> BoxStream<'static, Result<RecordBatch>> {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let Self { job, partitions, view, release } = self;
-        let source = Source { job, coordinator: Arc::clone(&release.coordinator), view, sender };
-        let routine = Routine::spawn(&job.to_string(), "results", source.run(partitions));
+        let Self { job, partitions, view, release, runtime } = self;
+        let source = Source {
+            job,
+            coordinator: Arc::clone(&release.coordinator),
+            view,
+            sender,
+            budget: Budget::new(BUFFER_MAX),
+            told: None,
+        };
+        let routine = Routine::spawn_on(&runtime, &job.to_string(), "results", source.run(0..partitions));
         stream::unfold((receiver, routine, release), |(mut receiver, routine, release)| async move {
             let next = receiver.recv().await?;
             Some((next, (receiver, routine, release)))
         })
         .boxed()
     }
-}
-
-/// The client's end is gone.
-struct Gone;
-
-/// What the routine works with.
-struct Source {
-    job: JobId,
-    coordinator: Arc<Coordinator>,
-    view: watch::Receiver<JobView>,
-    sender: mpsc::Sender<Result<RecordBatch>>,
-}
-
-impl Source {
-    async fn run(mut self, partitions: u32) {
-        for partition in 0..partitions {
-            match self.partition(partition).await {
-                Ok(Ok(())) => {}
-                Ok(Err(Gone)) => return,
-                Err(error) => {
-                    // Nobody listens any more if this fails.
-                    let _ = self.sender.send(Err(error)).await;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Reads one partition and hands its rows on, from wherever it is committed last.
-    async fn partition(&mut self, partition: u32) -> Result<Result<(), Gone>> {
-        let mut unreadable = None;
-        loop {
-            let Some(group) = self.location(partition, unreadable).await? else {
-                self.tell_delivered(partition, None).await?;
-                return Ok(Ok(()));
-            };
-            let attempt = group.attempt;
-            match self.read(partition, group).await? {
-                Read::Done => return Ok(Ok(())),
-                Read::Gone => return Ok(Err(Gone)),
-                Read::Lost(failed) => {
-                    tracing::warn!(job = %self.job, partition, error = %failed, "a result partition is lost, it is computed again");
-                    self.report_lost(failed).await?;
-                    unreadable = Some(attempt);
-                }
-            }
-        }
-    }
-
-    /// Waits until a partition can be read; `None` if it is empty. `unreadable` is where it was not found.
-    async fn location(&mut self, partition: u32, unreadable: Option<AttemptId>) -> Result<Option<InputGroup>> {
-        let is_news = |view: &JobView| {
-            let found = view.ready.get(&partition);
-            view.failed.is_some()
-                || found.is_some_and(|group| group.as_ref().is_none_or(|group| Some(group.attempt) != unreadable))
-        };
-        let view = self.view.wait_for(is_news).await.map_err(|_ended| crate::coordinator::gone())?;
-        crate::coordinator::check(&view)?;
-        let group = view.ready.get(&partition).cloned().flatten();
-        Ok(group.map(|group| InputGroup { partitions: vec![partition], ..group }))
-    }
-
-    async fn read(&self, partition: u32, group: InputGroup) -> Result<Read> {
-        let attempt = group.attempt;
-        let request = FetchRequest { groups: vec![group], segment: 0 };
-        let mut batches = self.coordinator.shared().transport().fetch(request);
-        let (mut held, mut held_bytes, mut is_leaving) = (Vec::new(), 0, false);
-        while let Some(item) = batches.next().await {
-            let batch = match item {
-                Ok((_, batch)) => batch,
-                Err(failed) if is_leaving => return Err(self.torn(partition, &failed)),
-                Err(failed) if matches!(failed.failure, Failure::LostInput { .. }) => return Ok(Read::Lost(failed)),
-                Err(failed) => return Err(failed.to_error()),
-            };
-            held_bytes += batch.get_array_memory_size();
-            held.push(batch);
-            if held_bytes > BUFFER_MAX || is_leaving {
-                if !std::mem::replace(&mut is_leaving, true) {
-                    self.tell_delivered(partition, Some(attempt)).await?;
-                }
-                if self.hand_on(&mut held).await.is_err() {
-                    return Ok(Read::Gone);
-                }
-            }
-        }
-        if !is_leaving {
-            self.tell_delivered(partition, Some(attempt)).await?;
-        }
-        Ok(match self.hand_on(&mut held).await {
-            Ok(()) => Read::Done,
-            Err(Gone) => Read::Gone,
-        })
-    }
-
-    async fn hand_on(&self, held: &mut Vec<RecordBatch>) -> Result<(), Gone> {
-        for batch in held.drain(..).filter(|batch| batch.num_rows() > 0) {
-            self.sender.send(Ok(batch)).await.map_err(|_closed| Gone)?;
-        }
-        Ok(())
-    }
-
-    async fn tell_delivered(&self, partition: u32, attempt: Option<AttemptId>) -> Result<()> {
-        self.coordinator.shared().tell(Input::Delivered { job: self.job, partition, attempt }).await
-    }
-
-    /// The error of a loss in the middle of a partition whose first rows have left; the job's own if it failed meanwhile.
-    fn torn(&self, partition: u32, failed: &Failed) -> Error {
-        let own = self.view.borrow().failed.clone();
-        own.unwrap_or_else(|| {
-            let what = format!("partition {partition} of the result was lost after rows of it were delivered: {failed}");
-            Error::new(ErrorKind::Unavailable, what).with_help("run the query again")
-        })
-    }
-
-    async fn report_lost(&self, failed: Failed) -> Result<()> {
-        let Failure::LostInput { attempt, partitions, executor, incarnation, .. } = failed.failure else { return Ok(()) };
-        self.coordinator.shared().tell(Input::Lost { executor, incarnation, attempt, partitions }).await
-    }
-}
-
-/// How reading a partition ended.
-enum Read {
-    /// All its rows were handed on.
-    Done,
-    /// The client's end is gone.
-    Gone,
-    /// It is not where it was said to be, and no row of it has left.
-    Lost(Failed),
 }

@@ -77,6 +77,11 @@ impl CoordinatorSession {
         in_time(self.planner.schema(sql)).await
     }
 
+    /// Whether a job ends when nobody reads its result any more before it is complete.
+    pub(crate) fn cancels_on_drop(&self) -> bool {
+        self.planner.query_settings().cancel_on_drop
+    }
+
     /// What a statement is, without running it; with `values`, what it is once they are bound.
     ///
     /// # Errors

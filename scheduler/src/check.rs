@@ -11,6 +11,7 @@
 //! | I7 | no lost wake-up: an unfinished job runs, waits for a slot that is not free, a timer, or an executor |
 //! | I8 | failure counts and generations stay within their bounds |
 //! | I9 | nothing that is wanted is gone |
+//! | I10 | a finished job with a kept result holds its result and nothing else |
 //! | I13 | queues stay within their bounds |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +133,7 @@ impl Scheduler {
             self.check_partitions(job, stage)?;
             check_slices(job, stage)?;
         }
+        check_kept(job)?;
         self.check_awake(job)
     }
 
@@ -206,6 +208,17 @@ impl Scheduler {
         let waits = self.hungry.contains(job) || self.timers.has_delayed(job.id) || self.alone.keys().any(|key| key.1 == job.id);
         hold(runs || waits, "I7 wake-up", || format!("nothing will bring {} on", job.id))
     }
+}
+
+/// A finished job with a kept result holds its result, all of it, and nothing that the result was made from.
+fn check_kept(job: &Job) -> Checked {
+    if !job.is_kept || job.phase != JobPhase::Succeeded {
+        return Ok(());
+    }
+    let result = job.result();
+    hold(job.stages[result].is_complete(), "I10 kept", || format!("the kept result of {} is not all there", job.id))?;
+    let held = job.stages[..result].iter().position(|stage| !stage.outputs.is_empty() || stage.open > 0);
+    hold(held.is_none(), "I10 kept", || format!("{} keeps its result and holds stage {held:?} too", job.id))
 }
 
 /// What is counted over partitions is right.

@@ -30,7 +30,7 @@ pub enum Event {
         /// Why.
         why: CancelReason,
     },
-    /// The rows of a result partition have left for the client: it is never computed again.
+    /// The rows of a result partition have left for the client: it is never computed again, unless the result is kept.
     ResultDelivered {
         /// Which job.
         job: JobId,
@@ -38,6 +38,12 @@ pub enum Event {
         partition: u32,
         /// The attempt whose output it was, as the location said; `None` if it was empty.
         attempt: Option<AttemptId>,
+    },
+    /// A client will read the result more than once, until it releases the job: result partitions are computed again when they are
+    /// lost even if they were read, and nothing else is kept once the result is complete. Too late once any of it has left.
+    ResultKept {
+        /// Which job.
+        job: JobId,
     },
     /// The client read everything or is gone: forget the job. Sent once for every submitted job, however it ended.
     JobReleased {
@@ -205,7 +211,7 @@ impl Action {
 ///
 /// ```text
 /// Queued -> Running -> Succeeded
-///    |         |  ^        |          an undelivered result is lost
+///    |         |  ^        |          an undelivered result is lost, or a kept one
 ///    |         |  +--------+
 ///    +---------+-> Failed | Cancelled
 /// ```

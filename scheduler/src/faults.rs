@@ -41,11 +41,17 @@ pub enum Fault {
     QueueEntryLeaked,
     /// A job that ends lets no other in.
     AdmissionForgotten,
+    /// A kept result that was read and is lost is not computed again.
+    KeptForgotten,
+    /// A kept result that was read and is lost is computed again though its rows may move between its partitions.
+    KeptRedealt,
+    /// A job with a kept result holds on to what the result was made from.
+    KeptWhole,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::StaleIncarnationAccepted,
         Self::GenerationNotRaised,
         Self::SlotLeakedOnCancel,
@@ -65,6 +71,9 @@ impl Fault {
         Self::BlamedByPresence,
         Self::QueueEntryLeaked,
         Self::AdmissionForgotten,
+        Self::KeptForgotten,
+        Self::KeptRedealt,
+        Self::KeptWhole,
     ];
 }
 

@@ -90,6 +90,8 @@ pub(crate) struct Job {
     /// Attempts that failed in passing and were started again.
     pub(crate) retries: u64,
     pub(crate) succeeded_before: bool,
+    /// Its result may be read again until it is released.
+    pub(crate) is_kept: bool,
 }
 
 /// Whether a partition of the consumer reads `input`.
@@ -143,6 +145,7 @@ impl Job {
             copied: 0,
             retries: 0,
             succeeded_before: false,
+            is_kept: false,
         };
         (0..job.stages.len()).for_each(|stage| job.refresh_ready(stage));
         job
@@ -161,7 +164,7 @@ impl Job {
     /// Whether somebody will still read this partition's output.
     pub(crate) fn is_partition_wanted(&self, stage: usize, partition: u32) -> bool {
         if stage == self.result() {
-            !self.stages[stage].partitions[partition as usize].delivered
+            self.is_kept || !self.stages[stage].partitions[partition as usize].delivered
         } else {
             self.stages[stage].readers_open > 0
         }
@@ -228,6 +231,7 @@ impl Job {
                 self.demand(cx, stage)?;
             }
         }
+        self.shed(cx);
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 //! placement.rs  which slice, which executor                      commit.rs     a partition is done
 //! recovery.rs   failures, lost outputs, lost executors           fleet.rs      executors come, fall silent, drain and go
 //! executors.rs  slots as leases, indexes                         check.rs      what must always hold
-//! speculation.rs  a copy for a straggler
+//! speculation.rs  a copy for a straggler                         keep.rs       results that are read more than once
 //! ```
 //!
 //! **Total.** Any event in any order is answered; one that carries a stale epoch, incarnation, generation or attempt, or that was said
@@ -38,6 +38,7 @@ mod faults;
 mod fleet;
 mod job;
 mod jobs;
+mod keep;
 mod placement;
 mod recovery;
 mod runs;
@@ -135,6 +136,7 @@ impl Scheduler {
             Event::JobSubmitted { job, graph } => self.submit(job, graph),
             Event::JobCancelled { job, why } => self.cancel_job(job, why),
             Event::ResultDelivered { job, partition, attempt } => self.delivered(job, partition, attempt),
+            Event::ResultKept { job } => self.keep_result(job),
             Event::JobReleased { job } => self.release_job(job),
             Event::ExecutorRegistered { executor, incarnation, registration } => {
                 self.register(executor, incarnation, &registration);

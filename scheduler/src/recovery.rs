@@ -264,7 +264,9 @@ impl Job {
         }
         if stage == self.result() && self.graph.stages[stage].repeats == Repeats::AsSlice {
             let delivered = |partition: &&u32| self.stages[stage].partitions[**partition as usize].delivered;
-            if partitions.iter().any(|partition| delivered(&partition)) && !partitions.iter().all(|p| delivered(&p)) {
+            let is_redealt = self.is_kept && !cx.faults.has(Fault::KeptRedealt);
+            let may_run_again = is_redealt || !partitions.iter().all(|p| delivered(&p));
+            if partitions.iter().any(|partition| delivered(&partition)) && may_run_again {
                 return Err(contradiction(id));
             }
         }
@@ -283,8 +285,9 @@ impl Job {
     pub(crate) fn demand(&mut self, cx: &mut Cx<'_>, stage: usize) -> Result<(), Failed> {
         let entry = &self.stages[stage];
         let is_gone = |partition: &u32| entry.partitions[*partition as usize].state == State::Gone;
-        let mut wanted: Vec<u32> =
-            (0..entry.count()).filter(|partition| is_gone(partition) && self.is_partition_wanted(stage, *partition)).collect();
+        let is_left_out = |partition: u32| cx.faults.has(Fault::KeptForgotten) && entry.partitions[partition as usize].delivered;
+        let is_wanted = |partition: &u32| self.is_partition_wanted(stage, *partition) && !is_left_out(*partition);
+        let mut wanted: Vec<u32> = (0..entry.count()).filter(|partition| is_gone(partition) && is_wanted(partition)).collect();
         if self.graph.stages[stage].whole && !wanted.is_empty() {
             wanted = (0..entry.count()).filter(is_gone).collect();
         }
@@ -419,8 +422,8 @@ impl Job {
         Ok(())
     }
 
-    /// Rows of a result partition have left for the client. They are never computed again; if they are not what the partition holds or
-    /// will hold, the job cannot go on. Says whether it was news.
+    /// Rows of a result partition have left for the client. They are never computed again unless the result is kept; if they are not
+    /// what the partition holds or will hold, the job cannot go on. Says whether it was news.
     ///
     /// # Errors
     /// The contradiction, which ends the job.
@@ -448,7 +451,8 @@ impl Job {
             return Err(contradiction(id));
         }
         entry.delivered = true;
-        if matches!(entry.state, State::Queued | State::Delayed | State::Alone) && !self.graph.stages[stage].whole {
+        let is_over = !self.is_kept && !self.graph.stages[stage].whole;
+        if matches!(entry.state, State::Queued | State::Delayed | State::Alone) && is_over {
             self.leave_alone_queue(cx, stage, partition);
             self.set(stage, partition, State::Gone);
         }

@@ -17,6 +17,7 @@ use windrow_core::{ErrorKind, failure::TransientKind as Transient};
 use crate::{Action, Event, JobPhase, JobState, Scheduler};
 
 mod faults;
+mod keep;
 
 const JOB: JobId = JobId(1);
 
@@ -560,6 +561,7 @@ enum Move {
     Wait(u16),
     Deliver(u32),
     Drain(u32),
+    Keep,
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -574,6 +576,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => any::<u16>().prop_map(Move::Wait),
         1 => (0..3_u32).prop_map(Move::Deliver),
         1 => (0..4_u32).prop_map(Move::Drain),
+        1 => Just(Move::Keep),
     ]
 }
 
@@ -664,6 +667,7 @@ fn make(cluster: &mut Cluster, history: &[Event], next: &Move) -> Option<Event> 
             Event::ResultDelivered { job: JOB, partition: *partition, attempt }
         }
         Move::Drain(executor) => Event::DrainAsked { executor: ExecutorId(*executor) },
+        Move::Keep => Event::ResultKept { job: JOB },
     };
     cluster.step(event.clone());
     Some(event)
@@ -713,7 +717,7 @@ proptest! {
             }
             cluster.step(Event::Tick);
         }
-        if keep_outputs {
+        if keep_outputs && !history.contains(&Event::ResultKept { job: JOB }) {
             let counters = cluster.scheduler.counters();
             prop_assert!(counters.partitions_rerun <= counters.partitions_lost, "{:?}", counters);
         }

@@ -3,6 +3,7 @@
 mod duration;
 mod executor;
 pub mod query;
+mod results;
 mod scheduler;
 mod security;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use executor::ExecutorConfig;
 pub use query::QueryConfig;
+pub use results::ResultsConfig;
 pub use scheduler::SchedulerConfig;
 pub use security::SecurityConfig;
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub executor: ExecutorConfig,
     /// Defaults of every session; `SET windrow.query.x = y` changes one session.
     pub query: QueryConfig,
+    /// Results that clients fetch by ticket.
+    pub results: ResultsConfig,
     /// Who may connect, and what their queries may reach.
     pub security: SecurityConfig,
 }
@@ -42,7 +46,7 @@ pub fn load(path: Option<&Path>) -> Result<Config> {
     if let Some(path) = path {
         figment = figment.merge(Toml::file_exact(path));
     }
-    let sections = ["SCHEDULER__", "EXECUTOR__", "QUERY__", "SECURITY__"];
+    let sections = ["SCHEDULER__", "EXECUTOR__", "QUERY__", "RESULTS__", "SECURITY__"];
     figment = figment.merge(
         Env::prefixed("WINDROW_")
             .filter(move |key| sections.iter().any(|section| key.as_str().to_uppercase().starts_with(section)))

@@ -28,6 +28,9 @@ pub struct QueryConfig {
     /// Send text and bytes to drivers as Arrow's views, as they are in the engine, instead of as plain arrays, which every driver
     /// knows.
     pub wire_views: bool,
+    /// Whether a query ends when nobody reads its result any more before it is complete. Off, it runs on until its result expires,
+    /// for readers spread over processes.
+    pub cancel_on_drop: bool,
 }
 
 impl Default for QueryConfig {
@@ -40,14 +43,23 @@ impl Default for QueryConfig {
             memory_limit: ByteSize::b(0),
             directory: String::new(),
             wire_views: false,
+            cancel_on_drop: true,
         }
     }
 }
 
 impl QueryConfig {
     /// The keys, for listings and suggestions.
-    pub const KEYS: [&str; 7] =
-        ["partitions", "small_input", "broadcast_limit", "runtime_filters", "memory_limit", "directory", "wire_views"];
+    pub const KEYS: [&str; 8] = [
+        "partitions",
+        "small_input",
+        "broadcast_limit",
+        "runtime_filters",
+        "memory_limit",
+        "directory",
+        "wire_views",
+        "cancel_on_drop",
+    ];
 
     /// Sets one key from text.
     ///
@@ -66,6 +78,7 @@ impl QueryConfig {
             "small_input" => self.small_input = ByteSize::b(super::parse_size(value)?),
             "broadcast_limit" => self.broadcast_limit = ByteSize::b(super::parse_size(value)?),
             "runtime_filters" => self.runtime_filters = switch(key, value)?,
+            "cancel_on_drop" => self.cancel_on_drop = switch(key, value)?,
             "memory_limit" => {
                 let bytes = if value.trim().eq_ignore_ascii_case("none") { 0 } else { super::parse_size(value)? };
                 self.memory_limit = ByteSize::b(bytes);
@@ -91,6 +104,7 @@ impl QueryConfig {
             "memory_limit" => self.memory_limit.to_string(),
             "directory" => self.directory.clone(),
             "wire_views" => self.wire_views.to_string(),
+            "cancel_on_drop" => self.cancel_on_drop.to_string(),
             _ => return None,
         })
     }

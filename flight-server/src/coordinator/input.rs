@@ -17,8 +17,10 @@ pub(crate) enum Input {
     Report { from: Member, report: Report },
     /// A statement needs a job.
     Submit(Box<Submission>),
-    /// Rows of a result partition are about to leave for the client.
-    Delivered { job: JobId, partition: u32, attempt: Option<AttemptId> },
+    /// A statement's result will be read more than once.
+    Keep { job: JobId },
+    /// Rows of a result partition are about to leave for the client; answered once the scheduler has heard of it.
+    Delivered { job: JobId, partition: u32, attempt: Option<AttemptId>, heard: Option<oneshot::Sender<()>> },
     /// A result partition could not be read.
     Lost { executor: ExecutorId, incarnation: Incarnation, attempt: AttemptId, partitions: Vec<u32> },
     /// An executor shall leave when its work is done; answered once it is asked to.

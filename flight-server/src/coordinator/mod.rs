@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use windrow_auth::{Principal, Role};
 use windrow_core::clock::SystemClock;
-use windrow_core::config::{QueryConfig, SchedulerConfig};
+use windrow_core::config::{QueryConfig, ResultsConfig, SchedulerConfig};
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::{JobId, SessionId};
 use windrow_core::message::{Registration, Report};
@@ -67,6 +67,8 @@ pub struct CoordinatorOptions {
     pub query: QueryConfig,
     /// The files and object stores that statements may name, and that executors in this process open.
     pub stores: Arc<Stores>,
+    /// The settings of results that are fetched by ticket.
+    pub results: ResultsConfig,
     /// How results are fetched from executors.
     pub dialer: Dialer,
 }
@@ -230,6 +232,16 @@ impl Coordinator {
 
     pub(crate) fn scheduler_config(&self) -> &SchedulerConfig {
         &self.options.scheduler
+    }
+
+    pub(crate) fn results_config(&self) -> &ResultsConfig {
+        &self.options.results
+    }
+
+    /// Jobs that are not released.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.shared.state.lock().jobs.ids().len()
     }
 
     pub(crate) fn new_job(&self) -> JobId {

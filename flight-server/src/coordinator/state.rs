@@ -94,7 +94,12 @@ impl State {
         match input {
             Input::Report { from, report } => self.report(from, report),
             Input::Submit(submission) => self.submit(*submission),
-            Input::Delivered { job, partition, attempt } => self.step(Event::ResultDelivered { job, partition, attempt }),
+            Input::Keep { job } => self.step(Event::ResultKept { job }),
+            Input::Delivered { job, partition, attempt, heard } => {
+                self.step(Event::ResultDelivered { job, partition, attempt });
+                // A reader that is gone needs no answer.
+                heard.map(|heard| heard.send(()));
+            }
             Input::Lost { executor, incarnation, attempt, partitions } => {
                 self.step(Event::OutputLost { executor, incarnation, attempt, partitions });
             }

@@ -15,7 +15,8 @@ use windrow_core::message::{decode, encode};
 use windrow_executor::timer;
 use windrow_planner::Names;
 
-use super::{SqlService, fail, handles};
+use super::results_calls::caller;
+use super::{SqlService, fail, handles, tickets};
 use crate::security::caller_of;
 use crate::status::JobProgress;
 use crate::wire::to_status;
@@ -42,10 +43,10 @@ pub const STATUS: &str = "windrow.status";
 /// Asks an executor to leave. Body: its name as text. Result: `bool`, true.
 pub const DRAIN: &str = "windrow.drain";
 
-/// Ends a job. Body: the handle of a statement. Result: `bool`, whether it was there.
+/// Ends a job. Body: the handle of a statement, or the metadata of a FlightInfo. Result: `bool`, whether it was there.
 pub const CANCEL: &str = "windrow.cancel";
 
-/// How far a job is. Body: the handle of a statement. Results: a [`JobProgress`] at once and after each change, until the
+/// How far a job is. Body as of [`CANCEL`]. Results: a [`JobProgress`] at once and after each change, until the
 /// job is over or its rows were read.
 pub const PROGRESS: &str = "windrow.progress";
 
@@ -63,9 +64,8 @@ pub fn names_from(bytes: &[u8]) -> Result<Names> {
     Ok(Names { tables, functions, settings })
 }
 
-/// The handle in a ticket of a statement, for [`CANCEL`] and [`PROGRESS`]; `None` if the ticket is something else.
-#[must_use]
-pub fn ticket_handle(ticket: &[u8]) -> Option<Bytes> {
+/// The sealed ticket in a ticket of a statement; `None` if it is something else.
+pub(super) fn ticket_handle(ticket: &[u8]) -> Option<Bytes> {
     use arrow_flight::sql::{Any, TicketStatementQuery};
     use prost::Message;
     let any = Any::decode(ticket).ok()?;
@@ -108,7 +108,14 @@ impl SqlService {
                 self.coordinator.drain(name).await.map_err(fail)?;
                 one(&true)
             }
+            CANCEL if tickets::is_name(body) => {
+                self.results.cancel(body, &caller(&request)).map_err(fail)?;
+                one(&true)
+            }
             CANCEL => one(&self.handles.cancel(handles::parse(body).map_err(fail)?)),
+            PROGRESS if tickets::is_name(body) => {
+                Ok(follow(self.results.by_name(body, &caller(&request)).map_err(fail)?.kept.progress()))
+            }
             PROGRESS => {
                 let progress = self.handles.progress(handles::parse(body).map_err(fail)?).map_err(fail)?;
                 Ok(follow(progress))

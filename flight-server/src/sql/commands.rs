@@ -1,5 +1,7 @@
 //! The calls of Flight SQL that run statements, each turned into a statement of the request's session. Next: `prepared.rs`.
 
+use std::sync::Arc;
+
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
@@ -8,7 +10,7 @@ use arrow_flight::sql::{
     DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, CancelStatus, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, SchemaResult, Ticket,
+    Action, CancelStatus, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -20,35 +22,51 @@ use windrow_core::{Error, Result};
 use windrow_planner::statement::changes_something;
 
 use super::prepared::{Body, Prepared, all_values, body};
+use super::results_calls::caller;
 use super::session_proto::PreparedStatementResult;
-use super::{SqlService, actions, fail, flight_info, handles, update, wire_schema};
+use super::{SqlService, actions, fail, update, wire_schema};
+use crate::results::Statement;
 use crate::security::caller_of;
 use crate::session::CoordinatorSession;
 
 type DoGet = Response<<SqlService as FlightService>::DoGetStream>;
 
 impl SqlService {
-    /// Plans and submits a statement, and answers with the ticket for its rows. One that changes something has run when this
-    /// returns, and its outcome is what the ticket gives.
+    /// Plans and submits a statement, and answers with the tickets for its rows once there are any. One that changes something has run
+    /// when this returns, and its outcome is what the ticket gives.
     pub(super) async fn info(
         &self,
         prepared: &Prepared,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let session = self.sessions.of(&request).await.map_err(fail)?;
+        let (statement, session) = self.begin(prepared, &request).await?;
+        self.keep_info(statement, &session, request).await
+    }
+
+    /// As [`Self::info`], for a client that comes back for the tickets.
+    pub(super) async fn poll(
+        &self,
+        prepared: &Prepared,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        let (statement, session) = self.begin(prepared, &request).await?;
+        self.keep_poll(statement, &session, request).await
+    }
+
+    async fn begin(
+        &self,
+        prepared: &Prepared,
+        request: &Request<FlightDescriptor>,
+    ) -> Result<(Statement, Arc<CoordinatorSession>), Status> {
+        let session = self.sessions.of(request).await.map_err(fail)?;
         let values = prepared.rows().map_err(fail)?;
         let mut statement = session.execute_with(&prepared.text, values.as_ref()).await.map_err(fail)?;
         if changes_something(&prepared.text) {
             statement = update::settled(statement).await.map_err(fail)?;
         }
-        let schema = wire_schema::for_drivers(&statement.schema, keeps_views(&session));
-        // From here on the statement's schema is the one that was announced.
-        statement.schema = std::sync::Arc::clone(&schema);
-        let job = statement.job.map(|job| Bytes::copy_from_slice(&job.0.to_be_bytes()));
-        let handle = self.handles.insert(statement).map_err(fail)?;
-        let ticket = TicketStatementQuery { statement_handle: Bytes::copy_from_slice(&handle.to_be_bytes()) };
-        let info = flight_info(&schema, ticket.as_any().encode_to_vec(), request.into_inner())?;
-        Ok(Response::new(info.with_app_metadata(job.unwrap_or_default())))
+        // From here on the statement's schema is the one that is announced.
+        statement.schema = wire_schema::for_drivers(&statement.schema, keeps_views(&session));
+        Ok((statement, session))
     }
 
     /// The schema that [`Self::info`] would announce, without running anything.
@@ -79,17 +97,6 @@ impl SqlService {
             parameter_schema: wire_schema::ipc(&description.parameters).map_err(fail)?,
             is_update: Some(description.is_update),
         })
-    }
-
-    /// Ends the statement of a FlightInfo that the client sends back; whether there was one.
-    pub(super) fn cancel(&self, info: &FlightInfo) -> bool {
-        let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
-        let cancelled = tickets
-            .filter_map(|ticket| actions::ticket_handle(&ticket.ticket))
-            .filter_map(|handle| handles::parse(&handle).ok())
-            .filter(|handle| self.handles.cancel(*handle))
-            .count();
-        cancelled > 0
     }
 }
 
@@ -150,10 +157,8 @@ impl FlightSqlService for SqlService {
         self.info(&prepared, request).await
     }
 
-    async fn do_get_statement(&self, ticket: TicketStatementQuery, _request: Request<Ticket>) -> Result<DoGet, Status> {
-        let handle = handles::parse(&ticket.statement_handle).map_err(fail)?;
-        let reading = self.handles.take(handle).map_err(fail)?;
-        Ok(Response::new(wire_schema::encode(reading.schema(), reading)))
+    async fn do_get_statement(&self, ticket: TicketStatementQuery, request: Request<Ticket>) -> Result<DoGet, Status> {
+        self.redeem(&ticket.statement_handle, &request)
     }
 
     /// A statement as a ticket: planned, submitted and read in one call, so that its job ends with its client, whenever that is.
@@ -232,12 +237,10 @@ impl FlightSqlService for SqlService {
     async fn do_action_cancel_query(
         &self,
         query: ActionCancelQueryRequest,
-        _request: Request<Action>,
+        request: Request<Action>,
     ) -> Result<ActionCancelQueryResult, Status> {
-        let info =
-            FlightInfo::decode(query.info).map_err(|error| Status::invalid_argument(format!("not a FlightInfo: {error}")))?;
-        let status = if self.cancel(&info) { CancelStatus::Cancelled } else { CancelStatus::NotCancellable };
-        Ok(ActionCancelQueryResult { result: status.into() })
+        self.cancel_query(&query.info, &caller(&request))?;
+        Ok(ActionCancelQueryResult { result: CancelStatus::Cancelled.into() })
     }
 
     async fn do_action_fallback(

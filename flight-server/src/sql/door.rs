@@ -5,8 +5,8 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::Command;
 use arrow_flight::{
-    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, Empty, FlightData,
-    FlightDescriptor, FlightInfo, HandshakeRequest, PollInfo, PutResult, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, PollInfo, PutResult,
+    SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,15 +16,17 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use super::prepared::Prepared;
+use super::results_calls::{caller, not_polled};
 use super::{SqlService, actions, fail, flight_info, metadata, wire_schema};
 
 type Answers = BoxStream<'static, Result<arrow_flight::Result, Status>>;
 
 /// Actions of the protocol, as they are listed.
-const ACTIONS: [(&str, &str); 7] = [
+const ACTIONS: [(&str, &str); 8] = [
     (CREATE_PREPARED, "prepares a statement: ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult"),
     (CLOSE_PREPARED, "forgets a prepared statement: ActionClosePreparedStatementRequest"),
     (CANCEL_FLIGHT_INFO, "ends a statement: CancelFlightInfoRequest, CancelFlightInfoResult"),
+    (RENEW_ENDPOINT, "puts off the expiry of a result: RenewFlightEndpointRequest, FlightEndpoint"),
     (CANCEL_QUERY, "ends a statement, for old clients: ActionCancelQueryRequest, ActionCancelQueryResult"),
     (SET_OPTIONS, "sets options of the session: SetSessionOptionsRequest, SetSessionOptionsResult"),
     (GET_OPTIONS, "the options of the session: no body, GetSessionOptionsResult"),
@@ -34,6 +36,7 @@ const ACTIONS: [(&str, &str); 7] = [
 const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
+const RENEW_ENDPOINT: &str = "RenewFlightEndpoint";
 const CANCEL_QUERY: &str = "CancelQuery";
 const SET_OPTIONS: &str = "SetSessionOptions";
 const GET_OPTIONS: &str = "GetSessionOptions";
@@ -134,7 +137,13 @@ impl FlightService for Door {
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        self.sql.poll(request).await
+        if let Some(answer) = self.sql.poll_again(&request) {
+            return answer;
+        }
+        match self.asked(request.get_ref())? {
+            Asked::Rows(statement) => self.sql.poll(&statement, request).await,
+            Asked::Metadata(_) | Asked::Other => Err(not_polled()),
+        }
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
@@ -175,17 +184,8 @@ impl FlightService for Door {
         match request.get_ref().r#type.as_str() {
             CREATE_PREPARED => Ok(Response::new(bytes(self.sql.prepare(&request).await?.packed()))),
             CLOSE_PREPARED | CANCEL_QUERY => FlightService::do_action(&self.sql, request).await,
-            CANCEL_FLIGHT_INFO => {
-                let wanted = CancelFlightInfoRequest::decode(request.get_ref().body.clone());
-                let wanted =
-                    wanted.map_err(|error| Status::invalid_argument(format!("not a CancelFlightInfoRequest: {error}")))?;
-                let info =
-                    wanted.info.ok_or_else(|| Status::invalid_argument("a CancelFlightInfoRequest without a FlightInfo"))?;
-                if !self.sql.cancel(&info) {
-                    return Err(Status::not_found("no such statement: it was cancelled, read to its end, or never there"));
-                }
-                Ok(Response::new(one(&CancelFlightInfoResult { status: CancelStatus::Cancelled.into() })))
-            }
+            CANCEL_FLIGHT_INFO => Ok(Response::new(one(&self.sql.cancel_info(&request.get_ref().body, &caller(&request))?))),
+            RENEW_ENDPOINT => Ok(Response::new(one(&self.sql.renew(&request.get_ref().body, &caller(&request))?))),
             SET_OPTIONS => {
                 let (result, headers) = self.sql.set_options(&request).await?;
                 Ok(with_headers(headers, one(&result)))

@@ -1,12 +1,10 @@
-//! Statements between GetFlightInfo and DoGet: each waits under a random number for its reader, and is dropped, which cancels its
-//! job, if none comes. A statement that is read from its beginning has such a number too, for its progress and to cancel it.
-//! Next: `actions.rs`.
+//! Statements that are read as they come: each has a random number while its reader is there, for its progress and to cancel it.
+//! Next: `tickets.rs`.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use futures::Stream;
@@ -14,16 +12,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 use windrow_core::{Error, ErrorKind, Result};
-use windrow_executor::timer;
 
 use crate::results::{Canceller, Statement};
-use crate::routine::Routine;
 use crate::status::JobProgress;
 
-/// How long a statement waits for its reader.
-const UNREAD_MAX: Duration = Duration::from_secs(60);
-
-/// Statements that wait or are read at a time.
+/// Statements that are read at a time.
 const HANDLES_MAX: usize = 10_000;
 
 /// A number that nobody guesses.
@@ -37,78 +30,39 @@ pub(super) struct Handles {
 
 #[derive(Debug)]
 struct Held {
-    /// `None` once its reader has come.
-    waiting: Option<(Statement, Routine)>,
     canceller: Option<Canceller>,
     progress: watch::Receiver<JobProgress>,
 }
 
 impl Handles {
-    /// Keeps a statement for its reader.
-    ///
-    /// # Errors
-    /// `ResourcesExhausted` if too many wait; the statement is dropped.
-    pub(super) fn insert(self: &Arc<Self>, statement: Statement) -> Result<Handle> {
-        let handle = Uuid::new_v4().as_u128();
-        let expiry = Routine::spawn("flight sql", "expiry", expire(Arc::downgrade(self), handle));
-        let (canceller, progress) = (statement.canceller(), statement.progress());
-        self.hold(handle, Held { waiting: Some((statement, expiry)), canceller, progress })?;
-        Ok(handle)
-    }
-
     /// A statement whose reader is there.
     ///
     /// # Errors
-    /// As in [`Self::insert`].
+    /// `ResourcesExhausted` if too many are read; the statement is dropped.
     pub(super) fn read(self: &Arc<Self>, statement: Statement) -> Result<(Handle, Reading)> {
         let handle = Uuid::new_v4().as_u128();
         let (canceller, progress) = (statement.canceller(), statement.progress());
-        self.hold(handle, Held { waiting: None, canceller, progress })?;
-        Ok((handle, self.reading(statement, handle)))
-    }
-
-    fn hold(&self, handle: Handle, entry: Held) -> Result<()> {
         let mut held = self.held.lock();
         if held.len() >= HANDLES_MAX {
-            return Err(Error::new(ErrorKind::ResourcesExhausted, format!("{HANDLES_MAX} results wait to be read"))
+            return Err(Error::new(ErrorKind::ResourcesExhausted, format!("{HANDLES_MAX} results are being read"))
                 .with_help("read or close results of earlier statements"));
         }
-        held.insert(handle, entry);
-        Ok(())
-    }
-
-    fn reading(self: &Arc<Self>, statement: Statement, handle: Handle) -> Reading {
-        Reading { statement, _entry: Entry { handles: Arc::downgrade(self), handle } }
-    }
-
-    /// The statement under `handle`, for its reader. Progress and cancelling work on until the reader is dropped.
-    ///
-    /// # Errors
-    /// `NotFound` if it was never there, was read, or waited too long.
-    pub(super) fn take(self: &Arc<Self>, handle: Handle) -> Result<Reading> {
-        let waiting = self.held.lock().get_mut(&handle).and_then(|held| held.waiting.take());
-        let (statement, _expiry) = waiting.ok_or_else(unknown)?;
-        Ok(self.reading(statement, handle))
+        held.insert(handle, Held { canceller, progress });
+        Ok((handle, Reading { statement, _entry: Entry { handles: Arc::downgrade(self), handle } }))
     }
 
     /// Ends the job under `handle`; whether there was one.
     pub(super) fn cancel(&self, handle: Handle) -> bool {
-        let removed = {
-            let mut held = self.held.lock();
-            let Some(entry) = held.get_mut(&handle) else { return false };
-            if let Some(canceller) = &entry.canceller {
-                canceller.cancel();
-            }
-            entry.waiting.is_some().then(|| held.remove(&handle))
-        };
-        drop(removed);
+        let held = self.held.lock();
+        let Some(entry) = held.get(&handle) else { return false };
+        entry.canceller.iter().for_each(Canceller::cancel);
         true
     }
 
     /// How far the job under `handle` is.
     ///
     /// # Errors
-    /// `NotFound` as in [`Self::take`].
+    /// `NotFound` if nobody reads under it.
     pub(super) fn progress(&self, handle: Handle) -> Result<watch::Receiver<JobProgress>> {
         self.held.lock().get(&handle).map(|held| held.progress.clone()).ok_or_else(unknown)
     }
@@ -128,15 +82,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Handle> {
 }
 
 fn unknown() -> Error {
-    Error::new(ErrorKind::NotFound, "no such result: it was read already, cancelled, or waited longer than 60 s for its reader")
-}
-
-async fn expire(handles: Weak<Handles>, handle: Handle) {
-    timer::sleep(UNREAD_MAX).await;
-    if let Some(handles) = handles.upgrade() {
-        tracing::info!("a result was not read in time and is dropped");
-        handles.forget(handle);
-    }
+    Error::new(ErrorKind::NotFound, "no such statement: it was read already, or cancelled")
 }
 
 /// A statement with its reader.

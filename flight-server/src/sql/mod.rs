@@ -5,8 +5,9 @@
 //! commands.rs   those that run statements         session_options.rs   what drivers set of it, in session_proto.rs
 //! prepared.rs   statements with values            metadata.rs          catalogs, schemas, tables, keys
 //! update.rs     those that change something       sql_info.rs          what the server says of itself, with type_info.rs
-//! handles.rs    between GetFlightInfo and DoGet   wire_schema.rs       rows as drivers read them
-//! actions.rs    our own actions                   results_calls.rs     results that are polled and listed
+//! handles.rs    statements read as they come      wire_schema.rs       rows as drivers read them
+//! results.rs    results fetched by ticket         results_calls.rs     the calls about them
+//! actions.rs    our own actions                   tickets.rs           what is sealed in a ticket
 //! ```
 //!
 //! Next: `serve.rs`. Nothing here plans or runs: it turns calls into statements of a session, and rows into messages.
@@ -17,6 +18,7 @@ mod door;
 mod handles;
 mod metadata;
 mod prepared;
+mod results;
 mod results_calls;
 mod session_options;
 mod session_proto;
@@ -24,6 +26,7 @@ mod sessions;
 mod sql_info;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod type_info;
 mod update;
 mod wire_schema;
@@ -42,6 +45,7 @@ use crate::security::{Access, Credentials};
 use crate::wire::to_status;
 use door::Door;
 use handles::Handles;
+use results::Results;
 use sessions::Sessions;
 
 /// Bytes of the largest message a client may send: a statement, or a page of parameters.
@@ -53,6 +57,7 @@ pub(crate) struct SqlService {
     coordinator: Arc<Coordinator>,
     sessions: Arc<Sessions>,
     handles: Arc<Handles>,
+    results: Arc<Results>,
     /// Issue tokens, where callers say who they are.
     credentials: Option<Arc<Credentials>>,
     /// Seals the handles of prepared statements.
@@ -64,7 +69,9 @@ impl SqlService {
     pub(crate) fn new(coordinator: Arc<Coordinator>, access: &Access) -> Self {
         let sessions = Arc::new(Sessions::new(Arc::clone(&coordinator)));
         let prepared = Arc::new(Sealer::new(access.key(), prepared::PURPOSE));
-        Self { coordinator, sessions, handles: Arc::default(), credentials: access.credentials().cloned(), prepared }
+        let results = Results::new(Arc::clone(&coordinator), access.key());
+        let credentials = access.credentials().cloned();
+        Self { coordinator, sessions, handles: Arc::default(), results, credentials, prepared }
     }
 
     /// The tonic service.

@@ -1,22 +1,218 @@
-//! Calls about results that are polled and listed. Next: `handles.rs`.
+//! The calls about results: GetFlightInfo and PollFlightInfo begin one, DoGet reads it, and the rest renews, lists and cancels. What
+//! a statement is has been found out before. Next: `actions.rs`.
 
-use arrow_flight::{Criteria, FlightDescriptor, FlightInfo, PollInfo};
-use futures::stream::BoxStream;
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{
+    CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, FlightDescriptor, FlightEndpoint, FlightInfo,
+    PollInfo, RenewFlightEndpointRequest, Ticket,
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use prost::Message;
 use tonic::{Request, Response, Status};
+use windrow_core::{Error, ErrorKind, Result};
 
-use super::SqlService;
+use super::results::{Awaited, Caller, Offer, Wish, unknown};
+use super::{SqlService, actions, fail, tickets, wire_schema};
+use crate::results::Statement;
+use crate::security;
+use crate::session::CoordinatorSession;
+
+/// Clients come back to this server over the connection that they have.
+const HERE: &str = "arrow-flight-reuse-connection://?";
+
+/// Who calls, as the layer in front of this service found out; `None` is nobody, who owns what nobody owns.
+pub(super) fn caller<T>(request: &Request<T>) -> Caller {
+    request.extensions().get::<security::Caller>().map(|caller| caller.principal.clone())
+}
+
+/// Bytes of a protocol message.
+fn parse<M: Message + Default>(bytes: &[u8]) -> Result<M, Status> {
+    M::decode(bytes).map_err(|error| Status::invalid_argument(format!("not the message of this call: {error}")))
+}
 
 impl SqlService {
-    /// PollFlightInfo.
-    pub(super) async fn poll(&self, _request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        Err(Status::unimplemented("a statement cannot be polled; use GetFlightInfo"))
+    /// GetFlightInfo: answers once the job of `statement` has failed or a partition of its result can be read.
+    ///
+    /// # Errors
+    /// The job's.
+    pub(super) async fn keep_info(
+        &self,
+        statement: Statement,
+        session: &CoordinatorSession,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let offer = self.keep(statement, session, request).await?;
+        let awaited = Awaited::new(&self.results, Arc::clone(&offer));
+        offer.kept.begun().await.map_err(fail)?;
+        offer.touch();
+        let info = info(&offer, 0..offer.tickets.len())?;
+        awaited.hand_over();
+        Ok(Response::new(info))
     }
 
-    /// ListFlights.
+    /// The first PollFlightInfo of a statement: answers at once.
+    ///
+    /// # Errors
+    /// The job's, if it has failed already.
+    pub(super) async fn keep_poll(
+        &self,
+        statement: Statement,
+        session: &CoordinatorSession,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        let offer = self.keep(statement, session, request).await?;
+        let awaited = Awaited::new(&self.results, Arc::clone(&offer));
+        let poll = poll(&offer)?;
+        awaited.hand_over();
+        Ok(Response::new(poll))
+    }
+
+    /// A later PollFlightInfo, by the descriptor of the one before; `None` if the descriptor is that of a statement.
+    ///
+    /// # Errors
+    /// The job's; `NotFound` if the result is gone or somebody else's.
+    pub(super) fn poll_again(&self, request: &Request<FlightDescriptor>) -> Option<Result<Response<PollInfo>, Status>> {
+        let name = &request.get_ref().cmd;
+        tickets::is_name(name).then(|| {
+            let offer = self.results.by_name(name, &caller(request)).map_err(fail)?;
+            offer.touch();
+            poll(&offer).map(Response::new)
+        })
+    }
+
+    async fn keep(
+        &self,
+        statement: Statement,
+        session: &CoordinatorSession,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Arc<Offer>, Status> {
+        let owner = caller(&request);
+        let (descriptor, cancel_on_drop) = (request.into_inner(), session.cancels_on_drop());
+        let wish = Wish { owner, session: session.id(), descriptor, cancel_on_drop };
+        self.results.keep(statement, wish).await.map_err(fail)
+    }
+
+    /// DoGet of a ticket: its partitions, in order, as they are there.
+    ///
+    /// # Errors
+    /// The job's, if it has failed; `NotFound` if the result is gone, or is not the caller's.
+    pub(super) fn redeem<T>(
+        &self,
+        ticket: &[u8],
+        request: &Request<T>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        let (offer, partitions) = self.results.by_ticket(ticket, &caller(request)).map_err(fail)?;
+        offer.touch();
+        offer.kept.is_ready(0..0).map_err(fail)?;
+        let schema = Arc::clone(&offer.kept.schema);
+        Ok(Response::new(wire_schema::encode(schema, self.results.read(offer, partitions))))
+    }
+
+    /// RenewFlightEndpoint: the same endpoint with all its time before it.
+    ///
+    /// # Errors
+    /// `NotFound` as in [`Self::redeem`].
+    pub(super) fn renew(&self, body: &[u8], caller: &Caller) -> Result<FlightEndpoint, Status> {
+        let request: RenewFlightEndpointRequest = parse(body)?;
+        let ticket = request.endpoint.and_then(|endpoint| endpoint.ticket).map(|ticket| ticket.ticket).unwrap_or_default();
+        let handle = actions::ticket_handle(&ticket).ok_or_else(|| fail(unknown()))?;
+        let (offer, _) = self.results.by_ticket(&handle, caller).map_err(fail)?;
+        offer.touch();
+        Ok(endpoint(&offer, ticket))
+    }
+
+    /// CancelFlightInfo, by the sealed name in the info's metadata, from any connection of the owner.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not one, or somebody else's.
+    pub(super) fn cancel_info(&self, body: &[u8], caller: &Caller) -> Result<CancelFlightInfoResult, Status> {
+        let request: CancelFlightInfoRequest = parse(body)?;
+        let info = request.info.ok_or_else(|| Status::invalid_argument("CancelFlightInfo without a FlightInfo"))?;
+        self.results.cancel(&info.app_metadata, caller).map_err(fail)?;
+        Ok(CancelFlightInfoResult::new(CancelStatus::Cancelled))
+    }
+
+    /// CancelQuery, the deprecated form: whether there was something to cancel.
+    pub(super) fn cancel_query(&self, info: &[u8], caller: &Caller) -> Result<(), Status> {
+        let info: FlightInfo = parse(info)?;
+        self.results.cancel(&info.app_metadata, caller).map_err(fail)
+    }
+
+    /// ListFlights: the caller's results.
+    ///
+    /// # Errors
+    /// `Internal` if a schema cannot be sent.
     pub(super) async fn list(
         &self,
-        _request: Request<Criteria>,
+        request: Request<Criteria>,
     ) -> Result<Response<BoxStream<'static, Result<FlightInfo, Status>>>, Status> {
-        Err(Status::unimplemented("results are not listed"))
+        let mine = self.results.of(&caller(&request));
+        let infos: Result<Vec<_>, _> = mine.iter().map(|offer| info(offer, 0..offer.tickets.len())).collect();
+        Ok(Response::new(stream::iter(infos?).map(Ok).boxed()))
     }
+
+    /// CloseSession: its results go with it, but for those of jobs that were detached.
+    pub(super) fn close_results(&self, session: &CoordinatorSession) {
+        self.results.close_session(session.id());
+    }
+}
+
+/// The answer about a result, with some of its tickets.
+fn info(offer: &Offer, tickets: impl IntoIterator<Item = usize>) -> Result<FlightInfo, Status> {
+    let unsendable = |source| fail(Error::internal("a result's schema cannot be sent").with_source(source));
+    let info = FlightInfo::new().try_with_schema(&offer.kept.schema).map_err(unsendable)?;
+    let mut info = info.with_descriptor(offer.wish.descriptor.clone());
+    info.endpoint =
+        tickets.into_iter().filter_map(|index| offer.tickets.get(index)).map(|(_, ticket)| wrapped(offer, ticket)).collect();
+    // Rows that have an order are in one partition.
+    info.ordered = offer.kept.partitions() == 1;
+    info.app_metadata = offer.name.clone();
+    Ok(info)
+}
+
+fn wrapped(offer: &Offer, ticket: &Bytes) -> FlightEndpoint {
+    let ticket = TicketStatementQuery { statement_handle: ticket.clone() };
+    endpoint(offer, ticket.as_any().encode_to_vec().into())
+}
+
+fn endpoint(offer: &Offer, ticket: Bytes) -> FlightEndpoint {
+    let mut endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket }).with_location(HERE);
+    let mut time = endpoint.expiration_time.take().unwrap_or_default();
+    (time.seconds, time.nanos) = timestamp(offer.expires_at());
+    endpoint.expiration_time = Some(time);
+    endpoint
+}
+
+/// Seconds and nanoseconds of milliseconds since 1970.
+fn timestamp(millis: u64) -> (i64, i32) {
+    let seconds = i64::try_from(millis / 1000).unwrap_or(i64::MAX);
+    (seconds, i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0))
+}
+
+/// What PollFlightInfo answers now.
+fn poll(offer: &Offer) -> Result<PollInfo, Status> {
+    let listed = offer.listed().map_err(fail)?;
+    let is_done = listed.len() == offer.tickets.len();
+    let mut answer = PollInfo::new().with_info(info(offer, listed)?);
+    answer.progress = Some(offer.progress(is_done));
+    if !is_done {
+        answer.flight_descriptor = Some(FlightDescriptor::new_cmd(offer.name.clone()));
+    }
+    let mut time = answer.expiration_time.take().unwrap_or_default();
+    (time.seconds, time.nanos) = timestamp(offer.expires_at());
+    answer.expiration_time = Some(time);
+    Ok(answer)
+}
+
+/// The error of a PollFlightInfo whose descriptor is no statement.
+pub(super) fn not_polled() -> Status {
+    fail(
+        Error::new(ErrorKind::Unsupported, "this descriptor is no query, and only queries are polled")
+            .with_help("call GetFlightInfo"),
+    )
 }

@@ -70,6 +70,9 @@ impl SqlService {
     pub(super) fn end_session<T>(&self, request: &Request<T>) -> Result<bool, Status> {
         let caller = caller_of(request.extensions())?;
         let session = self.sessions.close(&caller, request.metadata()).map_err(fail)?;
+        if let Some(session) = &session {
+            self.close_results(session);
+        }
         // The owner's token opens many sessions: it names none.
         if let (Some(credentials), Some(login)) = (&self.credentials, caller.login.filter(|login| login.session != 0)) {
             credentials.revoke(&login);

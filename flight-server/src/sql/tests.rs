@@ -17,11 +17,13 @@ use prost::Message;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 use windrow_core::ErrorKind;
+use windrow_core::config::ResultsConfig;
 use windrow_core::message::{Command, Report, build, decode, encode};
 use windrow_executor::timer;
 
 mod metadata;
 mod prepared;
+mod results;
 mod schemas;
 mod sessions;
 
@@ -43,7 +45,11 @@ struct Cluster {
 
 impl Cluster {
     async fn start(executors: usize, partitions: u32) -> Self {
-        let options = CoordinatorOptions { query: cut_everything(partitions), ..CoordinatorOptions::default() };
+        Self::start_with(executors, partitions, ResultsConfig::default()).await
+    }
+
+    async fn start_with(executors: usize, partitions: u32, results: ResultsConfig) -> Self {
+        let options = CoordinatorOptions { query: cut_everything(partitions), results, ..CoordinatorOptions::default() };
         let coordinator = Coordinator::start(options).unwrap();
         let bind = "127.0.0.1:0".parse().unwrap();
         let server = serve(Arc::clone(&coordinator), ServeOptions { bind, access: Access::open() }).await.unwrap();
@@ -110,9 +116,13 @@ async fn act_of(client: &mut FlightSqlServiceClient<Channel>, name: &str, body: 
 }
 
 async fn read(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> Vec<RecordBatch> {
-    let ticket = info.endpoint[0].ticket.clone().unwrap();
-    let rows = client.do_get(ticket).await.unwrap();
-    timer::deadline(PATIENCE, rows.try_collect()).await.unwrap().unwrap()
+    let mut batches = Vec::new();
+    for endpoint in info.endpoint {
+        let rows = client.do_get(endpoint.ticket.unwrap()).await.unwrap();
+        let rows: Vec<RecordBatch> = timer::deadline(PATIENCE, rows.try_collect()).await.unwrap().unwrap();
+        batches.extend(rows);
+    }
+    batches
 }
 
 async fn query(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Vec<RecordBatch> {
@@ -129,8 +139,9 @@ fn endless(table: &Table) -> String {
     format!("SELECT count(*) FROM {0} a JOIN {0} b ON a.one = b.one JOIN {0} c ON a.one = c.one", table.name())
 }
 
-fn handle(info: &FlightInfo) -> bytes::Bytes {
-    actions::ticket_handle(&info.endpoint[0].ticket.clone().unwrap().ticket).unwrap()
+/// A statement as a ticket.
+fn as_ticket(sql: String) -> Ticket {
+    Ticket::new(arrow_flight::sql::CommandStatementQuery { query: sql, transaction_id: None }.as_any().encode_to_vec())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,29 +197,13 @@ async fn leaving_and_cancelling_free_every_slot() {
     let cluster = Cluster::start(2, 4).await;
     let mut client = cluster.client().await;
 
-    let info = client.execute(endless(&table), None).await.unwrap();
-    let mut rows = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+    let mut waiting = Box::pin(client.execute(endless(&table), None));
+    assert!(timer::deadline(Duration::from_millis(50), &mut waiting).await.is_none());
     eventually("it runs", || cluster.used() > 0).await;
-    assert!(timer::deadline(Duration::from_millis(50), rows.next()).await.is_none());
-    drop(rows);
-    eventually("a reader that leaves frees the slots", || cluster.used() == 0).await;
+    drop(waiting);
+    eventually("who does not wait for the answer frees the slots", || cluster.used() == 0).await;
 
-    let info = client.execute(endless(&table), None).await.unwrap();
-    eventually("it runs", || cluster.used() > 0).await;
-    let cancelled: bool = decode(&cluster.act(actions::CANCEL, handle(&info)).await.unwrap()[0]).unwrap();
-    assert!(cancelled);
-    eventually("cancelling frees the slots", || cluster.used() == 0).await;
-    let error = cluster.raw().await.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap_err();
-    assert_eq!(from_status(&error).kind, ErrorKind::NotFound);
-
-    let info = client.execute(endless(&table), None).await.unwrap();
-    let body = arrow_flight::sql::ActionCancelQueryRequest { info: info.encode_to_vec().into() }.as_any().encode_to_vec();
-    let answers = cluster.act("CancelQuery", body).await.unwrap();
-    assert_eq!(answers.len(), 1);
-    eventually("and so does the protocol's own way", || cluster.used() == 0).await;
-
-    let command = arrow_flight::sql::CommandStatementQuery { query: endless(&table), transaction_id: None };
-    let ticket = Ticket::new(command.as_any().encode_to_vec());
+    let ticket = as_ticket(endless(&table));
     let rows = client.do_get(ticket.clone()).await.unwrap();
     eventually("a statement as a ticket runs", || cluster.used() > 0).await;
     drop(rows);
@@ -227,15 +222,16 @@ async fn progress_is_pushed_until_the_job_is_over() {
     let table = Table::new(4, 4_000, 10);
     let cluster = Cluster::start(1, 4).await;
     let mut client = cluster.client().await;
-    let info = client.execute(endless(&table), None).await.unwrap();
-    let action = Action { r#type: actions::PROGRESS.to_owned(), body: handle(&info) };
+    let rows = client.do_get(as_ticket(endless(&table))).await.unwrap();
+    let handle = rows.headers().get_bin(actions::STATEMENT_HEADER).unwrap().to_bytes().unwrap();
+    let action = Action { r#type: actions::PROGRESS.to_owned(), body: handle.clone() };
     let mut follow = cluster.raw().await.do_action(action).await.unwrap().into_inner();
     let mut states = Vec::new();
     while let Some(result) = timer::deadline(PATIENCE, follow.message()).await.unwrap().unwrap() {
         let progress: JobProgress = decode(&result.body).unwrap();
         states.push(progress.state);
         if progress.tasks_done > 0 {
-            cluster.act(actions::CANCEL, handle(&info)).await.ok();
+            cluster.act(actions::CANCEL, handle.clone()).await.ok();
         }
     }
     assert!(states.len() > 1, "{states:?}");

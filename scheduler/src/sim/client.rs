@@ -1,4 +1,5 @@
-//! The clients of the model world: they submit, read each result partition once, sometimes cancel, and judge the answer.
+//! The clients of the model world: they submit, read each result partition once, sometimes cancel, and judge the answer. Those that
+//! keep their result read all of it again, later and in any order, and compare.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,9 @@ use super::mischief::Mischief;
 use super::world::{Happening, World};
 use crate::event::{Event, JobState};
 
+/// How often each partition of a kept result is read again.
+const AGAIN: u32 = 2;
+
 /// One submitted job, as its client knows it.
 #[derive(Debug)]
 pub(crate) struct ModelJob {
@@ -21,9 +25,20 @@ pub(crate) struct ModelJob {
     /// Where each result partition is; `None` for one that is empty.
     ready: BTreeMap<u32, Option<InputGroup>>,
     received: BTreeMap<u32, Option<Output>>,
+    /// What is read again, for a client that keeps its result: how many times yet.
+    again: BTreeMap<u32, u32>,
+    is_kept: bool,
+    is_judged: bool,
     pub(crate) is_over: bool,
     /// The stage and partition that ends every executor that runs it.
     pub(crate) poison: Option<(StageId, u32)>,
+}
+
+impl ModelJob {
+    /// Whether the client still wants to read a partition.
+    fn reads(&self, partition: u32) -> bool {
+        if self.is_judged { self.again.contains_key(&partition) } else { !self.received.contains_key(&partition) }
+    }
 }
 
 impl World {
@@ -41,9 +56,14 @@ impl World {
         });
         let (ready, received) = (BTreeMap::new(), BTreeMap::new());
         let told = self.misjudged(job, &graph);
-        let model = ModelJob { graph, ready, received, is_over: false, poison };
+        let is_kept = self.options.keep_results && !job.0.is_multiple_of(2);
+        let (again, is_judged) = (BTreeMap::new(), false);
+        let model = ModelJob { graph, ready, received, again, is_kept, is_judged, is_over: false, poison };
         self.jobs.insert(job, model);
         self.step(Event::JobSubmitted { job, graph: told });
+        if is_kept {
+            self.step(Event::ResultKept { job });
+        }
         if let Some(drawn) = self.strikes(self.options.rates.cancelled, Mischief::Cancel, job.0) {
             self.later(drawn % 4_000, Happening::ClientCancels(job));
         }
@@ -84,7 +104,7 @@ impl World {
 
     /// The client reads a result partition, or finds that it is gone.
     pub(crate) fn client_reads(&mut self, job: JobId, partition: u32) {
-        let Some(model) = self.jobs.get(&job).filter(|model| !model.is_over && !model.received.contains_key(&partition)) else {
+        let Some(model) = self.jobs.get(&job).filter(|model| !model.is_over && model.reads(partition)) else {
             return;
         };
         let Some(location) = model.ready.get(&partition).cloned() else { return };
@@ -104,12 +124,40 @@ impl World {
                 }
             },
         };
+        if self.jobs.get(&job).is_some_and(|model| model.is_judged) {
+            return self.compare(job, partition, &output);
+        }
         if let Some(model) = self.jobs.get_mut(&job) {
             model.received.insert(partition, output);
         }
         let attempt = location.map(|group| group.attempt);
         self.step(Event::ResultDelivered { job, partition, attempt });
         self.judge(job);
+    }
+
+    /// A kept result was read again: it is what it was. The client goes when all of it was read often enough.
+    fn compare(&mut self, job: JobId, partition: u32, output: &Option<Output>) {
+        let Some(model) = self.jobs.get_mut(&job) else { return };
+        let is_same = model.received.get(&partition).is_some_and(|first| first == output);
+        let left = model.again.entry(partition).or_insert(0);
+        *left = left.saturating_sub(1);
+        let is_read = *left == 0;
+        model.again.retain(|_, left| *left > 0);
+        let is_over = model.again.is_empty();
+        model.is_over = is_over;
+        if !is_same {
+            self.fail(format!("{job}: partition {partition} of a kept result gave other rows when it was read again"));
+        } else if is_over {
+            self.report.kept += 1;
+            self.step(Event::JobReleased { job });
+        } else if !is_read {
+            self.read_later(job, partition);
+        }
+    }
+
+    fn read_later(&mut self, job: JobId, partition: u32) {
+        let wait = self.rng.u64(1..=3_000);
+        self.later(wait, Happening::ClientReads { job, partition });
     }
 
     /// Once everything is read, compares it with a run without faults.
@@ -119,9 +167,9 @@ impl World {
         if model.is_over || model.received.len() < last.partitions as usize {
             return;
         }
-        model.is_over = true;
+        (model.is_over, model.is_judged) = (!model.is_kept, true);
         let (mut all, mut there) = (Output::default(), 0_u64);
-        for (partition, output) in std::mem::take(&mut model.received) {
+        for (partition, output) in model.received.clone() {
             if let Some(output) = output {
                 all.depend(&output);
                 all.tokens.extend(output.tokens);
@@ -135,7 +183,19 @@ impl World {
             self.fail(format!("{job}: the answer is wrong: rows were lost or doubled"));
         }
         self.report.right += 1;
-        self.step(Event::JobReleased { job });
+        self.part(job);
+    }
+
+    /// The client has read everything: it goes, or reads it again.
+    fn part(&mut self, job: JobId) {
+        let Some(model) = self.jobs.get_mut(&job) else { return };
+        if !model.is_kept {
+            model.received.clear();
+            return self.step(Event::JobReleased { job });
+        }
+        model.again = model.received.keys().map(|&partition| (partition, AGAIN)).collect();
+        let partitions: Vec<u32> = model.again.keys().copied().collect();
+        partitions.into_iter().for_each(|partition| self.read_later(job, partition));
     }
 
     pub(crate) fn job_state(&mut self, job: JobId, state: JobState) {

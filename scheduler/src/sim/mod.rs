@@ -44,6 +44,8 @@ pub struct Report {
     pub counters: Counters,
     /// Jobs whose answer was right.
     pub right: u32,
+    /// Jobs whose result was kept and gave the same rows when it was read again.
+    pub kept: u32,
     /// Jobs that failed with a reason that the faults excuse.
     pub excused: u32,
     /// Jobs that were given up because a partition of theirs ends executors.

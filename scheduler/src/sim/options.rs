@@ -92,6 +92,8 @@ pub struct Options {
     pub check_every: u64,
     /// Keep outputs until the job ends.
     pub keep_outputs: bool,
+    /// Every other job's client keeps the result and reads it again.
+    pub keep_results: bool,
     /// Timeouts of the scheduler, in percent of the defaults.
     pub timeouts_percent: u64,
     /// The faults that may strike, by number; `None` is all.
@@ -117,6 +119,7 @@ impl Options {
             faulty_ms: 1_000,
             check_every: 1,
             keep_outputs: seed.is_multiple_of(2),
+            keep_results: seed.is_multiple_of(3),
             timeouts_percent: 100,
             only: None,
             script: None,

@@ -25,3 +25,16 @@ fn a_failure_is_made_short() {
         run(&Options { only: Some(only), ..options.clone() }).expect("each that is left is needed");
     }
 }
+
+/// The planted bugs of kept results are found; `tests/tests/sim` does this for all of them.
+#[test]
+fn results_that_are_not_kept_are_found() {
+    for fault in [Fault::KeptForgotten, Fault::KeptRedealt, Fault::KeptWhole] {
+        let world = |seed| Options { planted: Some(fault), ..Options::small(seed) };
+        let found = (0..4_000).find_map(|seed| run(&world(seed)).err().map(|broken| (seed, broken)));
+        let (seed, broken) = found.unwrap_or_else(|| panic!("{fault:?} is not found"));
+        println!("{fault:?}: after {} worlds: {}", seed + 1, broken.message);
+    }
+    let kept: u32 = (0..200).map(|seed| run(&Options::small(seed)).map_or(0, |report| report.kept)).sum();
+    assert!(kept > 50, "{kept} kept results");
+}

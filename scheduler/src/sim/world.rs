@@ -132,6 +132,7 @@ impl World {
             trace: 0,
             counters: Counters::default(),
             right: 0,
+            kept: 0,
             excused: 0,
             poisoned: 0,
             cancelled: 0,

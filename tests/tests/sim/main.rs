@@ -91,9 +91,10 @@ fn judge(what: &str, reports: &[Report]) {
     let struck: Vec<_> = Mischief::ALL.iter().map(|what| (*what, sum(&|report| report.struck(*what)))).collect();
     println!("{what}: {} worlds, {hours} cluster-hours, {} steps; faults fired: {struck:?}", reports.len(), sum(&|r| r.steps));
     println!(
-        "{} jobs right, {} cancelled, {} excused because a part of the result had left, {} given up for what they did to executors; \
+        "{} jobs right, {} of them read again, {} cancelled, {} excused because a part of the result had left, {} given up for what they did to executors; \
          {} partitions lost, {} run again, {} copies of stragglers",
         sum(&|r| r.right.into()),
+        sum(&|r| r.kept.into()),
         sum(&|r| r.cancelled.into()),
         sum(&|r| r.excused.into()),
         sum(&|r| r.poisoned.into()),

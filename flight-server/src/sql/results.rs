@@ -1,0 +1,419 @@
+//! The results of one server that clients fetch by ticket: whose each is, when it expires, and who reads it. Next:
+//! `results_calls.rs`.
+//!
+//! A result ends when nothing was asked of it for `results.ttl`, when its session is closed, when it is cancelled, or when its last
+//! reader goes before its job is done. What it was stays known for a while, so that its owner is told why it is gone; to everybody else
+//! it is like one that never was.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use arrow_flight::FlightDescriptor;
+use bytes::Bytes;
+use futures::Stream;
+use parking_lot::Mutex;
+use windrow_auth::{ClusterKey, Principal, Verb, authorize};
+use windrow_core::clock::unix_millis;
+use windrow_core::config::ResultsConfig;
+use windrow_core::ids::{JobId, SessionId};
+use windrow_core::{Error, ErrorKind, Result};
+use windrow_executor::timer;
+
+use super::tickets::Seals;
+use crate::coordinator::Coordinator;
+use crate::results::{Budget, Kept, Reading, Statement};
+use crate::routine::Routine;
+
+/// Bytes of unfinished partitions that all readers hold back together; beyond it rows leave before their partition was read to its end.
+const BUFFER_MAX: u64 = 64 << 20;
+
+/// Results that are gone of which it is known why.
+const GONE_MAX: usize = 4096;
+
+/// Who asks for a result: `None` where nobody is asked who they are.
+pub(super) type Caller = Option<Principal>;
+
+/// Why a result is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// Nobody asked for it any more.
+    Expired,
+    /// Its session was closed.
+    Closed,
+    /// Its client cancelled it, or left.
+    Cancelled,
+}
+
+/// What a result is kept for.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) owner: Caller,
+    pub(super) session: SessionId,
+    /// The descriptor that the client asked with.
+    pub(super) descriptor: FlightDescriptor,
+    /// The job ends when its last reader goes before it is done.
+    pub(super) cancel_on_drop: bool,
+}
+
+/// One result.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) kept: Kept,
+    pub(super) wish: Wish,
+    /// The sealed name of its job.
+    pub(super) name: Bytes,
+    pub(super) tickets: Vec<(Range<u32>, Bytes)>,
+    ttl: Duration,
+    state: Mutex<OfferState>,
+}
+
+#[derive(Debug, Default)]
+struct OfferState {
+    expires_at: u64,
+    readers: u32,
+    /// The tickets that PollFlightInfo has named, in the order in which it did.
+    listed: Vec<usize>,
+    progress: f64,
+}
+
+impl Offer {
+    /// It was asked for: from now on it has its whole time again.
+    pub(super) fn touch(&self) {
+        self.state.lock().expires_at = unix_millis().saturating_add(millis(self.ttl));
+    }
+
+    /// When it expires, in milliseconds since 1970, unless it is asked for again.
+    pub(super) fn expires_at(&self) -> u64 {
+        self.state.lock().expires_at
+    }
+
+    /// How long it has at least, and at most if nothing is asked of it.
+    fn left(&self) -> Duration {
+        let state = self.state.lock();
+        let left = Duration::from_millis(state.expires_at.saturating_sub(unix_millis()));
+        if state.readers > 0 { left.max(self.ttl) } else { left }
+    }
+
+    /// The tickets whose partitions can be read. What was in an earlier answer is at the same place in a later one.
+    ///
+    /// # Errors
+    /// The job's, if it failed.
+    pub(super) fn listed(&self) -> Result<Vec<usize>> {
+        let mut state = self.state.lock();
+        for (index, (partitions, _)) in self.tickets.iter().enumerate() {
+            if !state.listed.contains(&index) && self.kept.is_ready(partitions.clone())? {
+                state.listed.push(index);
+            }
+        }
+        Ok(state.listed.clone())
+    }
+
+    /// How far the job is: below 1 until it is done, and never less than it was.
+    pub(super) fn progress(&self, is_done: bool) -> f64 {
+        let progress = *self.kept.progress().borrow();
+        let part = f64::from(progress.tasks_done) / f64::from(progress.tasks_total.max(1));
+        let mut state = self.state.lock();
+        state.progress = state.progress.max(if is_done { 1.0 } else { part.min(0.99) });
+        state.progress
+    }
+}
+
+/// The results of one server.
+pub(super) struct Results {
+    coordinator: Arc<Coordinator>,
+    config: ResultsConfig,
+    seals: Seals,
+    budget: Arc<Budget>,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    /// Each with what waits for its expiry.
+    offers: BTreeMap<JobId, (Arc<Offer>, Routine)>,
+    gone: BTreeMap<JobId, (Caller, Gone)>,
+}
+
+impl fmt::Debug for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Results").field("config", &self.config).field("shelf", &self.shelf).finish_non_exhaustive()
+    }
+}
+
+impl Results {
+    /// No results yet. `key` seals the tickets.
+    pub(super) fn new(coordinator: Arc<Coordinator>, key: &ClusterKey) -> Arc<Self> {
+        let config = coordinator.results_config().clone();
+        let (seals, budget) = (Seals::new(key), Budget::new(BUFFER_MAX));
+        Arc::new(Self { coordinator, config, seals, budget, shelf: Mutex::default() })
+    }
+
+    /// Keeps a statement's result.
+    ///
+    /// # Errors
+    /// `ResourcesExhausted` if there are too many, `Unavailable` if the coordinator has ended; the statement is dropped.
+    pub(super) async fn keep(self: &Arc<Self>, statement: Statement, wish: Wish) -> Result<Arc<Offer>> {
+        let kept = Kept::new(statement, &self.coordinator).await?;
+        let job = kept.job;
+        let groups = groups(kept.partitions(), self.config.endpoints_max);
+        let tickets = groups.map(|partitions| Ok((partitions.clone(), self.seals.ticket(job, &partitions)?.into())));
+        let tickets = tickets.collect::<Result<Vec<_>>>()?;
+        let (name, ttl, state) = (self.seals.name(job)?.into(), self.config.ttl, Mutex::default());
+        let offer = Arc::new(Offer { kept, wish, name, tickets, ttl, state });
+        offer.touch();
+        let mut shelf = self.shelf.lock();
+        if shelf.offers.len() >= self.config.kept_max as usize {
+            let what = format!("{} results are kept, which is results.kept_max", self.config.kept_max);
+            return Err(Error::new(ErrorKind::ResourcesExhausted, what)
+                .with_help("close sessions or cancel results of earlier statements"));
+        }
+        let expiry = Routine::spawn(&job.to_string(), "expiry", expire(Arc::downgrade(self), Arc::clone(&offer)));
+        shelf.offers.insert(job, (Arc::clone(&offer), expiry));
+        Ok(offer)
+    }
+
+    /// The result that a ticket is for, and which partitions of it.
+    ///
+    /// # Errors
+    /// `NotFound`, the same for every ticket that is not the caller's.
+    pub(super) fn by_ticket(&self, ticket: &[u8], caller: &Caller) -> Result<(Arc<Offer>, Range<u32>)> {
+        let (job, partitions) = self.seals.open_ticket(ticket).ok_or_else(unknown)?;
+        Ok((self.get(job, caller)?, partitions))
+    }
+
+    /// The result of a job's sealed name.
+    ///
+    /// # Errors
+    /// As in [`Self::by_ticket`].
+    pub(super) fn by_name(&self, name: &[u8], caller: &Caller) -> Result<Arc<Offer>> {
+        self.get(self.seals.open_name(name).ok_or_else(unknown)?, caller)
+    }
+
+    fn get(&self, job: JobId, caller: &Caller) -> Result<Arc<Offer>> {
+        let shelf = self.shelf.lock();
+        if let Some((offer, _)) = shelf.offers.get(&job).filter(|(offer, _)| may(caller, &offer.wish.owner, false)) {
+            return Ok(Arc::clone(offer));
+        }
+        match shelf.gone.get(&job).filter(|(owner, _)| may(caller, owner, false)) {
+            Some((_, gone)) => Err(self.gone(job, *gone)),
+            None => Err(unknown()),
+        }
+    }
+
+    fn gone(&self, job: JobId, gone: Gone) -> Error {
+        let (number, ttl) = (job.0, humantime(self.config.ttl));
+        let error = |what: String| Error::new(ErrorKind::NotFound, what);
+        match gone {
+            Gone::Expired => error(format!("the result of job {number} expired after {ttl}"))
+                .with_help("run the query again; results.ttl is how long a result is kept after the last call about it"),
+            Gone::Closed => error(format!("the result of job {number} was released when its session was closed")),
+            Gone::Cancelled => error(format!("the result of job {number} was released when it was cancelled")),
+        }
+    }
+
+    /// The caller's results, oldest first.
+    pub(super) fn of(&self, caller: &Caller) -> Vec<Arc<Offer>> {
+        let shelf = self.shelf.lock();
+        let mine = shelf.offers.values().filter(|(offer, _)| may(caller, &offer.wish.owner, false));
+        mine.map(|(offer, _)| Arc::clone(offer)).collect()
+    }
+
+    /// Cancels a job that runs and releases its result. Once more does nothing.
+    ///
+    /// # Errors
+    /// `NotFound` if the name is nobody's or somebody else's.
+    pub(super) fn cancel(&self, name: &[u8], caller: &Caller) -> Result<()> {
+        let job = self.seals.open_name(name).ok_or_else(unknown)?;
+        let owner = {
+            let shelf = self.shelf.lock();
+            let live = shelf.offers.get(&job).map(|(offer, _)| offer.wish.owner.clone());
+            live.or_else(|| shelf.gone.get(&job).map(|(owner, _)| owner.clone()))
+        };
+        if !owner.is_some_and(|owner| may(caller, &owner, true)) {
+            return Err(unknown());
+        }
+        self.release(job, Gone::Cancelled);
+        Ok(())
+    }
+
+    /// Releases the results of a session, but for those that are to outlive it.
+    pub(super) fn close_session(&self, session: SessionId) {
+        let of_session: Vec<JobId> = {
+            let shelf = self.shelf.lock();
+            let mine = |offer: &Offer| offer.wish.session == session && offer.wish.cancel_on_drop;
+            shelf.offers.iter().filter(|(_, (offer, _))| mine(offer)).map(|(job, _)| *job).collect()
+        };
+        of_session.into_iter().for_each(|job| self.release(job, Gone::Closed));
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.shelf.lock().offers.len()
+    }
+
+    /// Lets go of a result.
+    pub(super) fn release(&self, job: JobId, why: Gone) {
+        let released = {
+            let mut shelf = self.shelf.lock();
+            let Some(released) = shelf.offers.remove(&job) else { return };
+            shelf.gone.insert(job, (released.0.wish.owner.clone(), why));
+            if shelf.gone.len() > GONE_MAX {
+                shelf.gone.pop_first();
+            }
+            released
+        };
+        tracing::info!(%job, ?why, "a result is released");
+        released.0.kept.release();
+        drop(released);
+    }
+
+    /// The rows of some partitions. Whoever drops them early counts as a reader who went.
+    pub(super) fn read(self: &Arc<Self>, offer: Arc<Offer>, partitions: Range<u32>) -> Rows {
+        let reading = offer.kept.read(partitions, &self.budget);
+        offer.state.lock().readers += 1;
+        Rows { reading, offer, results: Arc::downgrade(self) }
+    }
+}
+
+/// Whether a caller may use what somebody owns, or stop it.
+fn may(caller: &Caller, owner: &Caller, is_stop: bool) -> bool {
+    match (caller, owner) {
+        (None, None) => true,
+        (Some(caller), Some(owner)) if is_stop => authorize(caller, Verb::Stop { owner }).is_ok(),
+        (Some(caller), Some(owner)) => authorize(caller, Verb::Use { owner }).is_ok(),
+        _ => false,
+    }
+}
+
+/// The error for whatever is not the caller's, there or not.
+pub(super) fn unknown() -> Error {
+    Error::new(ErrorKind::NotFound, "no such result").with_help("run the query again")
+}
+
+/// Neighbouring partitions, as even as can be, in at most `most` groups.
+fn groups(partitions: u32, most: u32) -> impl Iterator<Item = Range<u32>> {
+    let (partitions, count) = (u64::from(partitions), u64::from(partitions.min(most.max(1))));
+    let border = move |index: u64| u32::try_from(index * partitions / count.max(1)).unwrap_or(u32::MAX);
+    (0..count).map(move |index| border(index)..border(index + 1))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A duration as in settings: `10m`.
+fn humantime(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match () {
+        () if duration.subsec_nanos() > 0 => format!("{}ms", duration.as_millis()),
+        () if seconds > 0 && seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        () if seconds > 0 && seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        () => format!("{seconds}s"),
+    }
+}
+
+/// Releases a result when nothing was asked of it for its time.
+async fn expire(results: Weak<Results>, offer: Arc<Offer>) {
+    loop {
+        let left = offer.left();
+        if left.is_zero() {
+            break;
+        }
+        timer::sleep(left).await;
+    }
+    let job = offer.kept.job;
+    drop(offer);
+    if let Some(results) = results.upgrade() {
+        results.release(job, Gone::Expired);
+    }
+}
+
+/// Rows on their way to one reader.
+pub(super) struct Rows {
+    reading: Reading,
+    offer: Arc<Offer>,
+    results: Weak<Results>,
+}
+
+impl Stream for Rows {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.reading).poll_next(context)
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.offer.touch();
+        let is_last = {
+            let mut state = self.offer.state.lock();
+            state.readers -= 1;
+            state.readers == 0
+        };
+        let is_given_up = is_last && !self.reading.is_over() && self.offer.wish.cancel_on_drop && !self.offer.kept.is_over();
+        if let Some(results) = self.results.upgrade().filter(|_| is_given_up) {
+            results.release(self.offer.kept.job, Gone::Cancelled);
+        }
+    }
+}
+
+/// A result whose client waits for it, so that it does not expire. Dropped before it is handed over, it is given up.
+pub(super) struct Awaited {
+    offer: Arc<Offer>,
+    results: Arc<Results>,
+    is_handed_over: bool,
+}
+
+impl Awaited {
+    pub(super) fn new(results: &Arc<Results>, offer: Arc<Offer>) -> Self {
+        let is_handed_over = !offer.wish.cancel_on_drop;
+        offer.state.lock().readers += 1;
+        Self { offer, results: Arc::clone(results), is_handed_over }
+    }
+
+    /// The client has its answer.
+    pub(super) fn hand_over(mut self) {
+        self.is_handed_over = true;
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.offer.touch();
+        self.offer.state.lock().readers -= 1;
+        if !self.is_handed_over {
+            self.results.release(self.offer.kept.job, Gone::Cancelled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_share_a_ticket_when_there_are_many() {
+        for (partitions, most, count) in [(1, 64, 1), (64, 64, 64), (128, 64, 64), (257, 64, 64), (3, 0, 1), (65_536, 64, 64)] {
+            let groups: Vec<_> = groups(partitions, most).collect();
+            assert_eq!(groups.len(), count, "{partitions} partitions");
+            assert_eq!(groups.iter().cloned().flatten().collect::<Vec<_>>(), (0..partitions).collect::<Vec<_>>());
+            let sizes: Vec<usize> = groups.iter().map(ExactSizeIterator::len).collect();
+            assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_in_settings() {
+        let written = [600, 3600, 90, 0].map(|seconds| humantime(Duration::from_secs(seconds)));
+        assert_eq!(written, ["10m", "1h", "90s", "0s"]);
+        assert_eq!(humantime(Duration::from_millis(1500)), "1500ms");
+    }
+}
