@@ -149,6 +149,9 @@ pub(crate) struct LocalArguments {
     /// Memory of each executor, as in 2GB [default: three quarters of the machine's, divided]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub(crate) memory_limit: Option<u64>,
+    /// Keep schemas, tables and views here, for the next start [default: they end with the cluster]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 const SCHEDULER_EXAMPLES: &str = "Examples:
@@ -162,6 +165,9 @@ pub(crate) struct SchedulerArguments {
     /// Where clients and executors connect; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8815")]
     pub(crate) bind: SocketAddr,
+    /// Keep schemas, tables and views here, for the next start [default: they end with the scheduler]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// Who is let in.
     #[command(flatten)]
     pub(crate) security: ListenerFlags,

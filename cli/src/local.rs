@@ -18,7 +18,11 @@ pub(crate) async fn run(arguments: LocalArguments) -> Result<(), End> {
     let program =
         std::env::current_exe().map_err(|source| Error::internal("the path of this program is unknown").with_source(source))?;
     let port = arguments.port.unwrap_or_else(default_port);
-    let start = LocalCluster::builder()
+    let mut builder = LocalCluster::builder();
+    if let Some(folder) = arguments.state_dir {
+        builder = builder.state_dir(folder);
+    }
+    let start = builder
         .executors(arguments.executors)
         .slots(arguments.slots.unwrap_or(0))
         .memory_limit(arguments.memory_limit.unwrap_or(0))

@@ -18,6 +18,8 @@ use crate::terminal;
 pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let mut interrupt = Interrupt::listen()?;
     let config = config::load(None).map_err(End::starting)?;
+    let mut scheduler = config.scheduler;
+    scheduler.state_dir = arguments.state_dir.or(scheduler.state_dir);
     let security = arguments.users.over(arguments.security.over(config.security));
     security.check().map_err(End::starting)?;
     let insecure = arguments.security.insecure;
@@ -26,8 +28,8 @@ pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let (access, dialer) = access::access(Some(&key), &security, insecure).map_err(End::starting)?;
     let stores = stores(&security).map_err(End::starting)?;
     let url = if access.encrypts() { "grpc+tls" } else { "grpc" };
-    let (scheduler, query, results) = (config.scheduler, config.query, config.results);
-    let coordinator = Coordinator::start(CoordinatorOptions { scheduler, query, results, stores, dialer })?;
+    let (query, results) = (config.query, config.results);
+    let coordinator = Coordinator::start(CoordinatorOptions { scheduler, query, results, stores, dialer }).map_err(End::starting)?;
     let options = ServeOptions { bind: arguments.bind, access };
     let server = serve(Arc::clone(&coordinator), options).await.map_err(End::starting)?;
     let address = server.address();

@@ -144,7 +144,9 @@ mod tests {
         };
         let job = |id, state, sql: &str, error: Option<&str>| JobStatus {
             id: JobId(id),
+            user: String::new(),
             sql: sql.to_owned(),
+            submitted: 1_700_000_000_000,
             progress: Progress { state, stages_done: 1, stages_total: 3, tasks_done: 4, tasks_total: 9, ..Progress::default() },
             error: error.map(str::to_owned),
         };

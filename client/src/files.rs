@@ -130,7 +130,8 @@ pub(crate) fn create_table(table: &str, path: &str, directory: &Path, look: Look
     };
     let Format { stored_as, .. } = format;
     let (table, location, options) = (quote(table, '"'), quote(&location, '\''), format.options(is_json_array));
-    Ok(format!("CREATE OR REPLACE EXTERNAL TABLE {table} STORED AS {stored_as} LOCATION {location}{options}"))
+    // Of the session alone: another client's table of that name is another table.
+    Ok(format!("CREATE OR REPLACE EXTERNAL TABLE temp.{table} STORED AS {stored_as} LOCATION {location}{options}"))
 }
 
 /// `text` between quotes, its own quotes doubled.

@@ -68,6 +68,12 @@ impl LocalClusterBuilder {
         self
     }
 
+    /// The folder in which the catalog outlives the cluster.
+    pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.config.scheduler.state_dir = Some(folder.into());
+        self
+    }
+
     /// All settings at once; what was said before is replaced. Executor processes read settings that are no flags of theirs from
     /// the environment and the configuration file, as this process did.
     pub fn config(mut self, config: Config) -> Self {

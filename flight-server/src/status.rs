@@ -120,8 +120,12 @@ pub struct JobProgress {
 pub struct JobStatus {
     /// Its number.
     pub id: JobId,
+    /// Whose it is; empty where nobody is asked for a name.
+    pub user: String,
     /// What was submitted.
     pub sql: String,
+    /// When, in milliseconds since 1970.
+    pub submitted: u64,
     /// How far it is.
     pub progress: JobProgress,
     /// The sentence it failed with.

@@ -7,6 +7,7 @@ use windrow_core::error::{Span, nearest};
 use windrow_core::{Error, ErrorKind, Failed};
 
 use crate::budget::nests_too_deeply;
+use crate::catalog::written;
 use crate::session::Names;
 use crate::stores::denial;
 
@@ -171,9 +172,10 @@ fn schema_error(error: &SchemaError) -> Error {
 fn plan_error(message: String, names: &Names) -> Error {
     let quoted = message.split('\'').nth(1).unwrap_or_default().to_owned();
     if message.starts_with("table '") && message.ends_with("' not found") {
-        let name = quoted.rsplit('.').next().unwrap_or(&quoted);
+        let name = written(&quoted);
         let suggestion = nearest(name, names.tables.iter().map(|(table, _)| table.as_str()));
-        let help = match names.tables.len() {
+        // Those about the cluster are always there.
+        let help = match names.tables.iter().filter(|(table, _)| !table.starts_with("system.")).count() {
             0 => "no table exists yet; to read a file write FROM 'file.parquet'".to_owned(),
             1 => "SHOW TABLES lists the one there is; to read a file write FROM 'file.parquet'".to_owned(),
             count => format!("SHOW TABLES lists {count} tables; to read a file write FROM 'file.parquet'"),

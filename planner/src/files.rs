@@ -6,8 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use datafusion::catalog::{TableProvider, UrlTableFactory};
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
@@ -16,6 +15,7 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::CreateExternalTable;
 use futures::{StreamExt, TryStreamExt};
 use windrow_core::{Error, ErrorKind};
 
@@ -39,7 +39,8 @@ impl FileTables {
         Self { state, directory, stores }
     }
 
-    async fn open(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
+    /// The table of the file, folder or pattern `name`.
+    pub(crate) async fn open(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
         let location = locate(name, &self.directory);
         self.stores.policy().admit(name, &location).map_err(ours)?;
         let url = ListingTableUrl::parse(&location)
@@ -80,11 +81,16 @@ impl FileTables {
     }
 }
 
-#[async_trait]
-impl UrlTableFactory for FileTables {
-    async fn try_new(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if looks_like_path(name) { self.open(name).await.map(Some) } else { Ok(None) }
+/// The file that keeps an external table from being created, if it is one.
+pub(crate) async fn unreadable_table(table: &CreateExternalTable, state: &SessionState) -> Option<DataFusionError> {
+    let format = state.get_file_format_factory(&table.file_type)?.create(state, &table.options).ok()?;
+    for location in &table.locations {
+        let url = ListingTableUrl::parse(location).ok()?;
+        if let Some(named) = unreadable(state, &format, &url, "").await {
+            return Some(named);
+        }
     }
+    None
 }
 
 /// The first file below `url` whose schema cannot be read, as the error that names it; `None` if each of them can be read alone.

@@ -2,11 +2,10 @@
 //! `sql.rs`.
 
 use arrow::datatypes::SchemaRef;
-use datafusion::datasource::TableType;
+use windrow_core::Result;
 use windrow_core::config::QueryConfig;
-use windrow_core::{Error, ErrorKind, Result};
 
-use crate::files::looks_like_path;
+use crate::catalog::{CATALOG, Listed};
 use crate::session::PlannerSession;
 
 /// A table in a session's catalogs.
@@ -25,7 +24,7 @@ pub struct TableEntry {
 }
 
 /// The kinds of tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TableKind {
     /// Rows somewhere.
     Table,
@@ -53,42 +52,26 @@ impl TableKind {
     }
 }
 
-/// The catalog of what the cluster says of itself, and the schema where it is one.
-const SYSTEM: &str = "windrow";
-
 impl PlannerSession {
     /// The catalogs with their schemas.
     #[must_use]
     pub fn catalogs(&self) -> Vec<(String, Vec<String>)> {
-        let list = std::sync::Arc::clone(self.context().state_ref().read().catalog_list());
-        let schemas = |catalog: &str| list.catalog(catalog).map(|catalog| catalog.schema_names()).unwrap_or_default();
-        list.catalog_names().into_iter().map(|catalog| (catalog.clone(), schemas(&catalog))).collect()
+        vec![(CATALOG.to_owned(), self.schemas())]
     }
 
     /// The tables under their names, with their columns only if `with_columns`.
     ///
     /// # Errors
-    /// `Internal` if a catalog cannot be read.
+    /// None today; a catalog that must be asked over the network may fail.
     pub async fn tables(&self, with_columns: bool) -> Result<Vec<TableEntry>> {
-        let list = std::sync::Arc::clone(self.context().state_ref().read().catalog_list());
-        let mut tables = Vec::new();
-        for (catalog, schemas) in self.catalogs() {
-            let Some(provider) = list.catalog(&catalog) else { continue };
-            for (schema, tables_of) in schemas.into_iter().filter_map(|name| Some((name.clone(), provider.schema(&name)?))) {
-                for name in tables_of.table_names().into_iter().filter(|name| !looks_like_path(name)) {
-                    // A table may be dropped between its name and this.
-                    let Some(kind) = tables_of.table_type(&name).await.map_err(unread)? else { continue };
-                    let columns = match with_columns {
-                        true => tables_of.table(&name).await.map_err(unread)?.map(|table| table.schema()),
-                        false => None,
-                    };
-                    let is_system = catalog == SYSTEM || schema == SYSTEM;
-                    let kind = if is_system { TableKind::System } else { kind_of(kind) };
-                    tables.push(TableEntry { catalog: catalog.clone(), schema: schema.clone(), name, kind, columns });
-                }
-            }
-        }
-        Ok(tables)
+        let entry = |listed: Listed| TableEntry {
+            catalog: CATALOG.to_owned(),
+            schema: listed.schema,
+            name: listed.name,
+            kind: listed.kind,
+            columns: with_columns.then_some(listed.columns),
+        };
+        Ok(self.listing().into_iter().map(entry).collect())
     }
 
     /// The functions under the headings of their documentation.
@@ -126,16 +109,4 @@ impl PlannerSession {
         let catalog = &state.config_options().catalog;
         (catalog.default_catalog.clone(), catalog.default_schema.clone())
     }
-}
-
-fn kind_of(kind: TableType) -> TableKind {
-    match kind {
-        TableType::Base => TableKind::Table,
-        TableType::View => TableKind::View,
-        TableType::Temporary => TableKind::Temporary,
-    }
-}
-
-fn unread(source: datafusion::error::DataFusionError) -> Error {
-    Error::new(ErrorKind::Internal, "the catalog cannot be read").with_source(source)
 }

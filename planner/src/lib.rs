@@ -6,6 +6,7 @@
 
 mod access;
 mod budget;
+pub mod catalog;
 pub mod codec;
 mod contain;
 mod describe;
@@ -35,6 +36,7 @@ pub mod task_plan;
 mod testing;
 
 pub use access::Allowed;
+pub use catalog::{Catalog, Listed, SystemSource, Viewer};
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use describe::Description;
 pub use inventory::{TableEntry, TableKind};

@@ -29,7 +29,8 @@ use crate::session::ClusterShape;
 const PARTITION_BYTES_MIN: u64 = 4 << 20;
 
 /// Options that `SET` may not change, with the reason.
-pub(crate) const LOCKED: [(&str, &str); 11] = [
+pub(crate) const LOCKED: [(&str, &str); 12] = [
+    ("datafusion.catalog.information_schema", "the information schema is always there"),
     (
         "datafusion.optimizer.preserve_file_partitions",
         "files are divided by size; hive folders do not follow the hash of their keys",
@@ -51,7 +52,7 @@ pub(crate) const LOCKED: [(&str, &str); 11] = [
 
 /// Windrow's values for DataFusion's options, where they differ from its defaults. The umbrella over the dynamic filters comes first,
 /// because setting it sets those below it.
-const OPTIONS: [(&str, &str); 14] = [
+const OPTIONS: [(&str, &str); 13] = [
     ("datafusion.optimizer.enable_dynamic_filter_pushdown", "true"),
     ("datafusion.optimizer.enable_join_dynamic_filter_pushdown", "false"),
     ("datafusion.optimizer.enable_round_robin_repartition", "false"),
@@ -64,7 +65,6 @@ const OPTIONS: [(&str, &str); 14] = [
     ("datafusion.execution.spill_compression", "lz4_frame"),
     ("datafusion.execution.sort_pushdown_buffer_capacity", "67108864"),
     ("datafusion.sql_parser.collect_spans", "true"),
-    ("datafusion.catalog.information_schema", "true"),
     ("datafusion.optimizer.prefer_existing_sort", "false"),
 ];
 

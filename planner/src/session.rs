@@ -5,13 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::catalog::DynamicFileCatalog;
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, SetVariable, Statement};
+use datafusion::logical_expr::{LogicalPlan, SetVariable, Statement};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use windrow_core::config::QueryConfig;
@@ -23,11 +21,13 @@ use windrow_core::task::TaskMetrics;
 use windrow_core::{Error, ErrorKind, Result};
 
 use crate::access::{Access, Allowed};
+use crate::catalog::{
+    CATALOG, Catalog, Ddl, Listed, PUBLIC, Scope, ScopeParts, SystemSource, Temporary, Viewer, listed, names, schemas_of,
+};
 use crate::contain::contained_future;
 use crate::describe::{Description, describe};
 use crate::diagnose::diagnose;
 use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side, yield_after_joins};
-use crate::files::{FileTables, locate, looks_like_path, unreadable};
 use crate::parameters::{self, Values};
 use crate::sql::{Meaning, SettingStatement};
 use crate::stores::Stores;
@@ -118,6 +118,12 @@ pub struct Names {
 pub struct SessionOptions {
     /// Its settings at the start.
     pub query: QueryConfig,
+    /// The catalog that it shares with other sessions; by default an empty one of its own.
+    pub catalog: Arc<Catalog>,
+    /// For whom it works.
+    pub viewer: Viewer,
+    /// Where the rows of `windrow.system` come from; without one there are none.
+    pub system: Option<Arc<dyn SystemSource>>,
     /// The files and object stores that its statements may name.
     pub stores: Arc<Stores>,
     /// What its statements may do, for as long as it lives.
@@ -133,6 +139,10 @@ pub struct PlannerSession {
 struct Inner {
     context: SessionContext,
     query: RwLock<QueryConfig>,
+    catalog: Arc<Catalog>,
+    temporary: Arc<Temporary>,
+    viewer: Viewer,
+    system: Option<Arc<dyn SystemSource>>,
     access: Access,
     /// Statements that are being planned, given up ones included, which end when they would wait.
     planning: Arc<()>,
@@ -150,10 +160,12 @@ impl PlannerSession {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] if a setting does not fit.
     pub fn new(options: SessionOptions) -> Result<Self> {
-        let SessionOptions { query, stores, allowed } = options;
+        let SessionOptions { query, catalog, viewer, system, stores, allowed } = options;
         let access = Access { stores, allowed };
         let unfit = |source: DataFusionError| Error::new(ErrorKind::InvalidConfig, source.to_string());
-        let mut config = SessionConfig::new();
+        // The catalog is not DataFusion's: each statement brings its own view of it.
+        let mut config =
+            SessionConfig::new().with_create_default_catalog_and_schema(false).with_default_catalog_and_schema(CATALOG, PUBLIC);
         physical::configure(config.options_mut()).map_err(unfit)?;
         // The listing cache has no expiry: a file added to a folder would never be seen.
         let runtime = RuntimeEnvBuilder::new()
@@ -169,7 +181,9 @@ impl PlannerSession {
             .with_physical_optimizer_rules(physical::optimizer_rules())
             .build();
         let context = SessionContext::new_with_state(state);
-        Ok(Self { inner: Arc::new(Inner { context, query: RwLock::new(query), access, planning: Arc::default() }) })
+        let query = RwLock::new(query);
+        let (temporary, planning) = (Arc::default(), Arc::default());
+        Ok(Self { inner: Arc::new(Inner { context, query, catalog, temporary, viewer, system, access, planning }) })
     }
 
     /// Plans exactly one statement; a trailing `;` is allowed. Must be called on a tokio runtime.
@@ -193,7 +207,7 @@ impl PlannerSession {
             let _place = place;
             match inner.plan(&text, values.as_ref(), shape).await {
                 Ok(planned) => Ok(planned),
-                Err(error) => Err(diagnose(error, &inner.names().await)),
+                Err(error) => Err(diagnose(error, &inner.names())),
             }
         })
         .await?
@@ -226,7 +240,7 @@ impl PlannerSession {
             let _place = place;
             match inner.describe(&text, values.as_ref()).await {
                 Ok(description) => Ok(description),
-                Err(error) => Err(diagnose(error, &inner.names().await)),
+                Err(error) => Err(diagnose(error, &inner.names())),
             }
         })
         .await?
@@ -259,7 +273,50 @@ impl PlannerSession {
     /// # Errors
     /// None today; a catalog that must be asked over the network may fail.
     pub async fn names(&self) -> Result<Names> {
-        Ok(self.inner.names().await)
+        Ok(self.inner.names())
+    }
+
+    /// The schemas that the session sees, by name.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<String> {
+        schemas_of(&self.inner.scope(&self.inner.query()))
+    }
+
+    /// The tables and views that the session sees, by schema and name. No file is opened for it.
+    #[must_use]
+    pub fn listing(&self) -> Vec<Listed> {
+        listed(&self.inner.scope(&self.inner.query()))
+    }
+
+    /// The shared catalog.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.inner.catalog
+    }
+
+    /// The schema in which names without a schema are looked up, after the session's temporary tables.
+    #[must_use]
+    pub fn current_schema(&self) -> String {
+        self.inner.context.state().config_options().catalog.default_schema.clone()
+    }
+
+    /// Changes the current schema, as `SET datafusion.catalog.default_schema` does.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn set_schema(&self, schema: &str) -> Result<()> {
+        self.inner.check_schema(schema)?;
+        let state = self.inner.context.state_ref();
+        state.write().config_mut().options_mut().catalog.default_schema = schema.to_owned();
+        Ok(())
+    }
+
+    /// Changes the current catalog. There is only one, so this only refuses others.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn set_catalog(&self, catalog: &str) -> Result<()> {
+        check_catalog(catalog)
     }
 }
 
@@ -297,15 +354,35 @@ impl Inner {
         self.query.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The session's state for one statement: a snapshot of its settings, whose catalog opens files by name.
-    fn state(&self, query: &QueryConfig) -> SessionState {
+    /// What one statement sees: a snapshot of settings and catalog.
+    fn scope(&self, query: &QueryConfig) -> Arc<Scope> {
         let mut state = self.context.state();
         // `now()` is one instant for the whole statement.
         state.mark_start_execution();
-        let files = FileTables::new(state.clone(), query.directory.clone(), Arc::clone(&self.access.stores));
-        let catalogs = DynamicFileCatalog::new(Arc::clone(state.catalog_list()), Arc::new(files));
-        state.register_catalog_list(Arc::new(catalogs));
-        state
+        let parts = ScopeParts {
+            objects: self.catalog.objects(),
+            temporary: &self.temporary,
+            viewer: &self.viewer,
+            system: self.system.as_ref(),
+            stores: &self.access.stores,
+            query,
+        };
+        Scope::new(parts, state)
+    }
+
+    /// The session's state for one statement.
+    fn state(&self, query: &QueryConfig) -> SessionState {
+        self.scope(query).state()
+    }
+
+    fn check_schema(&self, schema: &str) -> Result<()> {
+        let scope = self.scope(&self.query());
+        if scope.has_schema(schema) {
+            return Ok(());
+        }
+        let known = schemas_of(&scope);
+        let error = Error::new(ErrorKind::NotFound, format!("no schema named '{schema}'"));
+        Err(error.with_suggestion(nearest(schema, known.iter().map(String::as_str))))
     }
 
     async fn plan(&self, text: &str, values: Option<&RecordBatch>, shape: ClusterShape) -> Result<Planned, DataFusionError> {
@@ -324,7 +401,7 @@ impl Inner {
                 let physical = physical_plan(&optimized, &state, &query, shape).await?;
                 Ok(Planned::Analyze(job(physical, &query, &state)?))
             }
-            Meaning::Session(plan) => self.change_session(plan, &state, &query, shape).await,
+            Meaning::Session(plan) => self.change_session(text, plan, &state, &query, shape).await,
             Meaning::Setting(statement) => self.setting(statement).map_err(|error| DataFusionError::External(Box::new(error))),
         }
     }
@@ -358,47 +435,39 @@ impl Inner {
     /// DDL, SET and prepared statements; EXECUTE becomes a query.
     async fn change_session(
         &self,
+        text: &str,
         plan: LogicalPlan,
         state: &SessionState,
         query: &QueryConfig,
         shape: ClusterShape,
     ) -> Result<Planned, DataFusionError> {
-        let mut table = None;
-        let plan = match plan {
-            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut create)) => {
-                for location in &mut create.locations {
-                    *location = locate(location, &query.directory);
-                }
-                table = Some(create.clone());
-                LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create))
+        let result = match plan {
+            LogicalPlan::Ddl(statement) => {
+                let scope = self.scope(query);
+                let ddl = Ddl { catalog: &self.catalog, scope: &scope, state, text };
+                contained_future(ddl.perform(statement)).await?;
+                return Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] });
             }
             LogicalPlan::Statement(Statement::SetVariable(ref set)) => {
                 check_setting(&set.variable, state)?;
-                plan
+                self.check_names(&set.variable, &set.value).map_err(|error| DataFusionError::External(Box::new(error)))?;
+                self.context.execute_logical_plan(plan).await?
+            }
+            // DataFusion's default is a catalog that is not here.
+            LogicalPlan::Statement(Statement::ResetVariable(reset)) if names_catalog(&reset.variable) => {
+                return Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] });
             }
             // DataFusion would go back to its own value, not to ours.
             LogicalPlan::Statement(Statement::ResetVariable(reset)) => {
                 check_setting(&reset.variable, state)?;
                 let variable = reset.variable.to_lowercase();
-                match physical::value_of(&variable) {
-                    Some(value) => {
-                        LogicalPlan::Statement(Statement::SetVariable(SetVariable { variable, value: value.to_owned() }))
-                    }
-                    None => LogicalPlan::Statement(Statement::ResetVariable(reset)),
-                }
+                let plan = match physical::value_of(&variable) {
+                    Some(value) => Statement::SetVariable(SetVariable { variable, value: value.to_owned() }),
+                    None => Statement::ResetVariable(reset),
+                };
+                self.context.execute_logical_plan(LogicalPlan::Statement(plan)).await?
             }
-            plan => plan,
-        };
-        // Creating an external table reads files.
-        let result = contained_future(self.context.execute_logical_plan(plan)).await;
-        let result = match (result, table) {
-            (Err(error), Some(table)) => {
-                let named = unreadable_table(&table, state).await;
-                return Err(
-                    named.unwrap_or_else(|| error.context(format!("reading the schema of {}", table.locations.join(", "))))
-                );
-            }
-            (result, _) => result?,
+            plan => self.context.execute_logical_plan(plan).await?,
         };
         match result.into_unoptimized_plan() {
             LogicalPlan::EmptyRelation(_) => Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] }),
@@ -427,19 +496,18 @@ impl Inner {
         Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] })
     }
 
-    async fn names(&self) -> Names {
-        let state = self.context.state();
-        let mut tables = BTreeMap::new();
-        for catalog in state.catalog_list().catalog_names().iter().filter_map(|name| state.catalog_list().catalog(name)) {
-            for schema in catalog.schema_names().iter().filter_map(|name| catalog.schema(name)) {
-                for table in schema.table_names().into_iter().filter(|name| !looks_like_path(name)) {
-                    if let Ok(Some(provider)) = schema.table(&table).await {
-                        let columns = provider.schema().fields().iter().map(|field| field.name().clone()).collect();
-                        tables.insert(table, columns);
-                    }
-                }
-            }
+    /// Settings that name something which must be there.
+    fn check_names(&self, key: &str, value: &str) -> Result<()> {
+        match key.to_lowercase().as_str() {
+            "datafusion.catalog.default_schema" => self.check_schema(value),
+            "datafusion.catalog.default_catalog" => check_catalog(value),
+            _ => Ok(()),
         }
+    }
+
+    fn names(&self) -> Names {
+        let state = self.context.state();
+        let tables = names(&self.scope(&self.query()));
         let scalar = state.scalar_functions().keys();
         let mut functions: Vec<String> =
             scalar.chain(state.aggregate_functions().keys()).chain(state.window_functions().keys()).cloned().collect();
@@ -447,20 +515,19 @@ impl Inner {
         functions.dedup();
         let own = QueryConfig::KEYS.iter().map(|key| format!("windrow.query.{key}"));
         let settings = own.chain(state.config_options().entries().into_iter().map(|entry| entry.key)).collect();
-        Names { tables: tables.into_iter().collect(), functions, settings }
+        Names { tables, functions, settings }
     }
 }
 
-/// The file that keeps an external table from being created, if it is one.
-async fn unreadable_table(table: &CreateExternalTable, state: &SessionState) -> Option<DataFusionError> {
-    let format = state.get_file_format_factory(&table.file_type)?.create(state, &table.options).ok()?;
-    for location in &table.locations {
-        let url = ListingTableUrl::parse(location).ok()?;
-        if let Some(named) = unreadable(state, &format, &url, "").await {
-            return Some(named);
-        }
+fn names_catalog(setting: &str) -> bool {
+    setting.eq_ignore_ascii_case("datafusion.catalog.default_catalog")
+}
+
+fn check_catalog(catalog: &str) -> Result<()> {
+    if catalog == CATALOG {
+        return Ok(());
     }
-    None
+    Err(Error::new(ErrorKind::NotFound, format!("no catalog named '{catalog}'")).with_help(format!("there is one, '{CATALOG}'")))
 }
 
 /// Refuses what may not be set, and names that do not exist, with the nearest one.

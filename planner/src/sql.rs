@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use windrow_core::{Error, ErrorKind, Result};
 
 use crate::access::Access;
+use crate::catalog::{in_temporary_schema, searching};
 use crate::parameters::{self, Values};
 use crate::{budget, statement};
 
@@ -79,7 +80,9 @@ pub(crate) async fn resolve(
     if let Some(setting) = own_setting(&statement) {
         return Ok(Meaning::Setting(setting));
     }
-    let plan = parameters::bind(state.statement_to_plan(statement).await?, values)?;
+    // Names are looked up in the catalog's way; what is planned from here on has the session's own settings.
+    let plan = searching(state, &statement).statement_to_plan(in_temporary_schema(statement)).await?;
+    let plan = parameters::bind(plan, values)?;
     access.check_plan(&plan)?;
     Ok(match plan {
         LogicalPlan::Explain(explain) => Meaning::Explain { plan: LogicalPlan::clone(&explain.plan), verbose: explain.verbose },

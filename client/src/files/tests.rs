@@ -47,7 +47,7 @@ fn a_path_becomes_a_statement() {
     ];
     for (path, expected) in cases {
         let text = create_table("my \"t\"", path, Path::new("/home"), Look::Elsewhere).unwrap();
-        assert_eq!(text, format!("CREATE OR REPLACE EXTERNAL TABLE \"my \"\"t\"\"\" {expected}"));
+        assert_eq!(text, format!("CREATE OR REPLACE EXTERNAL TABLE temp.\"my \"\"t\"\"\" {expected}"));
     }
 }
 

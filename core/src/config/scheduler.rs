@@ -1,5 +1,6 @@
 //! Settings of the scheduler and the coordinator. Their sources are the timings of `docs/ARCHITECTURE.md`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -47,6 +48,9 @@ pub struct SchedulerConfig {
     /// go to disk when memory is short. Off, outputs are released once all consumers have committed: less memory, but a loss may run
     /// released stages again. Always off where all executors live in the coordinator's own process, which can only end as a whole.
     pub keep_outputs: bool,
+    /// The folder in which the catalog outlives the scheduler: schemas, external tables and views. One scheduler uses it at a time.
+    /// Without it the catalog ends with the process.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for SchedulerConfig {
@@ -65,6 +69,7 @@ impl Default for SchedulerConfig {
             jobs_max: 256,
             queue_max: 4096,
             keep_outputs: true,
+            state_dir: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
+use windrow_core::clock::unix_nanos;
 use windrow_core::ids::{AttemptId, JobId, StageId};
 use windrow_core::stage::StageGraph;
 use windrow_core::task::{InputGroup, JobStage, TaskMetrics};
@@ -48,13 +49,15 @@ pub(crate) struct Job {
     pub(crate) graph: Arc<StageGraph>,
     pub(crate) view: watch::Sender<JobView>,
     sql: String,
+    /// When it came, in milliseconds since 1970.
+    submitted: u64,
     progress: watch::Sender<JobProgress>,
     /// Measured by attempts that succeeded.
     totals: TaskMetrics,
     keep_metrics: bool,
     metrics: Vec<(StageId, TaskMetrics)>,
     succeeded: bool,
-    /// Launched and not ended, with where they run; kept for jobs that keep their metrics.
+    /// Launched and not ended, with where they run.
     open: BTreeSet<(AttemptId, Member)>,
     error: Option<String>,
 }
@@ -75,6 +78,7 @@ impl Jobs {
             graph,
             view,
             sql,
+            submitted: unix_nanos() / 1_000_000,
             progress,
             totals: TaskMetrics::default(),
             keep_metrics,
@@ -115,9 +119,7 @@ impl Jobs {
 
     pub(crate) fn launched(&mut self, attempt: AttemptId, member: Member) {
         if let Some(job) = self.jobs.get_mut(&attempt.job) {
-            if job.keep_metrics {
-                job.open.insert((attempt, member));
-            }
+            job.open.insert((attempt, member));
             self.changed.insert(attempt.job);
         }
     }
@@ -197,6 +199,11 @@ impl Jobs {
         self.ended.iter().cloned().chain(live).collect()
     }
 
+    /// Attempts that run, with where.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &(AttemptId, Member)> {
+        self.jobs.values().flat_map(|job| &job.open)
+    }
+
     /// What a job's attempts measured, for its last progress.
     pub(crate) fn complete(&self, id: JobId, progress: JobProgress) -> JobProgress {
         self.jobs.get(&id).map_or(progress, |job| job.complete(progress))
@@ -212,7 +219,14 @@ impl Job {
     }
 
     fn status(&self, id: JobId) -> JobStatus {
-        JobStatus { id, sql: self.sql.clone(), progress: *self.progress.borrow(), error: self.error.clone() }
+        JobStatus {
+            id,
+            user: String::new(),
+            sql: self.sql.clone(),
+            submitted: self.submitted,
+            progress: *self.progress.borrow(),
+            error: self.error.clone(),
+        }
     }
 
     /// Hands the metrics to the client once the job has succeeded and no attempt is left to report any.

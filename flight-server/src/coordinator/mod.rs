@@ -4,6 +4,7 @@
 //! input.rs    what the loop is told                 fleet.rs    executors: names, incarnations, links, templates they have
 //! state.rs    an input becomes events               jobs.rs     jobs: graphs, what their clients see, metrics
 //! perform.rs  actions become commands and news      local.rs    executors in this process
+//! system.rs   rows of the system tables
 //! ```
 //!
 //! Everything the loop owns is behind one lock, which is held for one step at a time and never across an await, so that
@@ -15,6 +16,7 @@ mod jobs;
 mod local;
 mod perform;
 mod state;
+mod system;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +36,7 @@ use windrow_core::message::{Registration, Report};
 use windrow_core::stage::StageGraph;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, timer};
-use windrow_planner::{ClusterShape, PlannerSession, SessionOptions, Stores};
+use windrow_planner::{Catalog, ClusterShape, PlannerSession, SessionOptions, Stores, SystemSource, Viewer};
 
 use crate::results::Statement;
 use crate::routine::Routine;
@@ -78,6 +80,8 @@ pub struct CoordinatorOptions {
 pub struct Coordinator {
     shared: Arc<Shared>,
     options: CoordinatorOptions,
+    /// What all sessions share.
+    catalog: Arc<Catalog>,
     locals: Mutex<Vec<LocalExecutor>>,
     next_job: AtomicU64,
     next_session: AtomicU64,
@@ -100,11 +104,15 @@ impl Coordinator {
     /// Starts the loop on the current runtime.
     ///
     /// # Errors
-    /// `InvalidConfig` if a setting does not fit.
+    /// `InvalidConfig` if a setting does not fit, or another coordinator uses the state folder; `Data` if what is there is damaged.
     pub fn start(options: CoordinatorOptions) -> Result<Arc<Self>> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::internal("a coordinator was started outside of a runtime"));
         }
+        let catalog = match &options.scheduler.state_dir {
+            Some(folder) => Arc::new(Catalog::open(folder)?),
+            None => Arc::default(),
+        };
         let (inputs, queue) = mpsc::channel(INPUTS_MAX);
         let local = InProcessTransport::new();
         let (shape_sender, shape) = watch::channel(ClusterShape { executors: 0, slots: 0 });
@@ -121,6 +129,7 @@ impl Coordinator {
         Ok(Arc::new(Self {
             shared,
             options,
+            catalog,
             locals: Mutex::default(),
             next_job: AtomicU64::new(1),
             next_session: AtomicU64::new(1),
@@ -150,8 +159,17 @@ impl Coordinator {
             query.set(key.strip_prefix("windrow.query.").unwrap_or(key), value)?;
         }
         let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
-        let planner =
-            PlannerSession::new(SessionOptions { query, stores: Arc::clone(&self.options.stores), allowed: allowed(principal) })?;
+        let system: Arc<dyn SystemSource> = Arc::clone(&self.shared) as _;
+        let viewer = Viewer { name: principal.name().to_owned(), is_admin: principal.is_admin() };
+        let options = SessionOptions {
+            query,
+            catalog: Arc::clone(&self.catalog),
+            viewer,
+            system: Some(system),
+            stores: Arc::clone(&self.options.stores),
+            allowed: allowed(principal),
+        };
+        let planner = PlannerSession::new(options)?;
         Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner)))
     }
 

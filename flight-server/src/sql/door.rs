@@ -14,10 +14,12 @@ use futures::stream::{self, BoxStream};
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
+use windrow_auth::{Verb, authorize};
 
 use super::prepared::Prepared;
 use super::results_calls::{caller, not_polled};
 use super::{SqlService, actions, fail, flight_info, metadata, wire_schema};
+use crate::security::caller_of;
 
 type Answers = BoxStream<'static, Result<arrow_flight::Result, Status>>;
 
@@ -163,7 +165,8 @@ impl FlightService for Door {
             && metadata::schema(&command).is_some()
         {
             let session = self.sql.sessions.of(&request).await.map_err(fail)?;
-            let batch = metadata::answer(command, &session).await.map_err(fail)?;
+            let is_read_only = authorize(&caller_of(request.extensions())?.principal, Verb::Write).is_err();
+            let batch = metadata::answer(command, &session, is_read_only).await.map_err(fail)?;
             let batch = batch.ok_or_else(|| Status::internal("a command without an answer"))?;
             return Ok(Response::new(wire_schema::encode(batch.schema(), stream::iter([Ok(batch)]))));
         }

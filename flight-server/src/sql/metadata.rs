@@ -40,18 +40,18 @@ pub(super) fn schema(command: &Command) -> Option<SchemaRef> {
     Some(wire_schema::hydrated(&schema))
 }
 
-/// The answer to a command about metadata; `None` if it is not one.
+/// The answer to a command about metadata; `None` if it is not one. `is_read_only` says whether the caller may only read.
 ///
 /// # Errors
 /// `Internal` if the catalog cannot be read.
-pub(super) async fn answer(command: Command, session: &CoordinatorSession) -> Result<Option<RecordBatch>> {
+pub(super) async fn answer(command: Command, session: &CoordinatorSession, is_read_only: bool) -> Result<Option<RecordBatch>> {
     let schema = schema(&command);
     Ok(Some(match command {
         Command::CommandGetCatalogs(query) => catalogs(query, session)?,
         Command::CommandGetDbSchemas(query) => schemas(query, session)?,
         Command::CommandGetTables(query) => tables(query, session).await?,
         Command::CommandGetTableTypes(query) => table_types(query)?,
-        Command::CommandGetSqlInfo(query) => sql_info::answer(query, session)?,
+        Command::CommandGetSqlInfo(query) => sql_info::answer(query, session, is_read_only)?,
         Command::CommandGetXdbcTypeInfo(query) => type_info::answer(query)?,
         // No table declares keys.
         _ => match schema {

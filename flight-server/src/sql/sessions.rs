@@ -45,6 +45,8 @@ struct Entry {
     session: Arc<CoordinatorSession>,
     owner: Principal,
     used: u64,
+    /// A cookie names it too, so that it outlives the connection it began on.
+    has_cookie: bool,
 }
 
 impl Open {
@@ -54,7 +56,7 @@ impl Open {
             oldest.map(|name| self.remove(name));
         }
         self.uses += 1;
-        self.sessions.insert(name, Entry { session, owner, used: self.uses });
+        self.sessions.insert(name, Entry { session, owner, used: self.uses, has_cookie: false });
     }
 
     fn remove(&mut self, name: u64) -> bool {
@@ -133,7 +135,13 @@ impl Sessions {
     pub(super) async fn name_for_cookie<T>(&self, request: &Request<T>) -> Result<Option<u64>> {
         let caller = caller_in(request.extensions())?;
         match naming(request.metadata(), caller)? {
-            Naming::Connection(connection) => Ok(Some(self.of_connection(connection, caller).await?.0)),
+            Naming::Connection(connection) => {
+                let (name, _session) = self.of_connection(connection, caller).await?;
+                if let Some(entry) = self.open.lock().sessions.get_mut(&name) {
+                    entry.has_cookie = true;
+                }
+                Ok(Some(name))
+            }
             Naming::Request(_) | Naming::Login(_) => Ok(None),
         }
     }
@@ -171,7 +179,8 @@ impl Sessions {
         caller.peer.on_close(move || {
             if let Some(open) = open.upgrade() {
                 let mut open = open.lock();
-                if open.connections.remove(&connection).is_some() {
+                let is_kept = open.sessions.get(&name).is_some_and(|entry| entry.has_cookie);
+                if open.connections.remove(&connection).is_some() && !is_kept {
                     open.remove(name);
                 }
             }

@@ -93,13 +93,14 @@ pub(super) fn schema() -> SchemaRef {
 ///
 /// # Errors
 /// `Internal` if it cannot be built.
-pub(super) fn answer(query: CommandGetSqlInfo, session: &CoordinatorSession) -> Result<RecordBatch> {
-    query.into_builder(&everything(session)?).build().map_err(unbuilt)
+pub(super) fn answer(query: CommandGetSqlInfo, session: &CoordinatorSession, is_read_only: bool) -> Result<RecordBatch> {
+    query.into_builder(&everything(session, is_read_only)?).build().map_err(unbuilt)
 }
 
 /// Every code with its value.
-fn everything(session: &CoordinatorSession) -> Result<SqlInfoData> {
+fn everything(session: &CoordinatorSession, is_read_only: bool) -> Result<SqlInfoData> {
     let mut info = SqlInfoDataBuilder::new();
+    info.append(SqlInfo::FlightSqlServerReadOnly, is_read_only);
     texts(&mut info);
     switches(&mut info);
     masks(&mut info);
@@ -147,7 +148,6 @@ fn switches(info: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlBatchUpdatesSupported,
     ];
     let no = [
-        SqlInfo::FlightSqlServerReadOnly,
         SqlInfo::FlightSqlServerSubstrait,
         SqlInfo::FlightSqlServerBulkIngestion,
         SqlInfo::FlightSqlServerIngestTransactionsSupported,

@@ -71,7 +71,7 @@ pub(crate) async fn prepare(session: &Session, folder: &Path, partitions: u32) {
     }
     for table in tpch::TABLES {
         let location = folder.join(table);
-        let sql = format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", location.display());
+        let sql = format!("CREATE OR REPLACE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", location.display());
         engine::run(session, &sql).await.unwrap();
     }
 }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod cancel;
+mod catalog;
 mod command_line;
 mod credentials;
 mod faults;

@@ -61,7 +61,7 @@ async fn open(cluster: &LocalCluster, folder: &Path, partitions: u32) -> Session
 async fn open_tables(session: &Session, folder: &Path) {
     for table in tpch::TABLES {
         let location = folder.join(table);
-        let sql = format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", location.display());
+        let sql = format!("CREATE OR REPLACE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", location.display());
         engine::run(session, &sql).await.unwrap();
     }
 }

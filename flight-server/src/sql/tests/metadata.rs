@@ -113,7 +113,7 @@ async fn the_catalog_is_listed_by_pattern_and_with_schemas() {
     let info = client.get_db_schemas(CommandGetDbSchemas { catalog: None, db_schema_filter_pattern: Some("oth__".into()) }).await;
     assert_eq!(read(&mut client, info.unwrap()).await[0].num_rows(), 1);
     let info = client.get_catalogs().await.unwrap();
-    assert!(format!("{:?}", read(&mut client, info).await).contains("datafusion"));
+    assert!(format!("{:?}", read(&mut client, info).await).contains("windrow"));
     let info = client.get_table_types().await.unwrap();
     assert_eq!(read(&mut client, info).await[0].num_rows(), 4);
     let completion = act_of(&mut client, actions::NAMES, vec![]).await.unwrap();

@@ -109,7 +109,7 @@ async fn a_path_is_a_table() {
     let cluster = Cluster::start(1, 2).await;
     let mut client = cluster.client().await;
     client.execute_update("CREATE VIEW \"My\"\"t\" AS SELECT 7 AS n".to_owned(), None).await.unwrap();
-    for path in [vec!["My\"t"], vec!["public", "My\"t"], vec!["datafusion", "public", "My\"t"]] {
+    for path in [vec!["My\"t"], vec!["public", "My\"t"], vec!["windrow", "public", "My\"t"]] {
         let descriptor = FlightDescriptor::new_path(path.into_iter().map(str::to_owned).collect());
         let schema = of_get_schema(&mut client, descriptor.clone()).await;
         let info = client.inner_mut().get_flight_info(descriptor).await.unwrap().into_inner();

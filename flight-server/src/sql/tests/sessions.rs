@@ -37,7 +37,7 @@ async fn get(client: &mut FlightSqlServiceClient<Channel>, name: &str) -> Option
 async fn options_are_set_erased_and_refused_one_by_one() {
     let cluster = Cluster::start(1, 2).await;
     let mut client = cluster.client().await;
-    assert_eq!(get(&mut client, "catalog").await, text("datafusion"));
+    assert_eq!(get(&mut client, "catalog").await, text("windrow"));
     assert_eq!(get(&mut client, "schema").await, text("public"));
     let before = get(&mut client, "windrow.query.partitions").await;
     client.execute_update("CREATE SCHEMA mine".to_owned(), None).await.unwrap();
@@ -86,6 +86,7 @@ async fn each_connection_has_a_session_and_a_cookie_shares_it() {
     let cookie = response.metadata().get("set-cookie").unwrap().to_str().unwrap().to_owned();
     assert!(cookie.starts_with("arrow_flight_session_id="), "{cookie}");
     other.set_header("cookie", cookie);
+    drop(own);
     assert!(format!("{:?}", query(&mut other, "SHOW windrow.query.directory").await).contains("/own"));
 }
 
