@@ -81,7 +81,7 @@ pub(crate) fn key_of_scheduler(config: &SecurityConfig, bind: SocketAddr) -> Res
     match (&config.secret_file, bind.port()) {
         (Some(path), _) => ClusterKey::read_or_make(path).map(Some),
         (None, 0) => Ok(None),
-        (None, port) => ClusterKey::read_or_make(&file_of_port(port)).map(Some),
+        (None, port) => ClusterKey::read_or_make(file_of_port(port)).map(Some),
     }
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn key_of_executor(config: &SecurityConfig, scheduler: &str, insecure
     let is_here = host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match port.parse::<u16>() {
         Ok(port) if is_here && (!insecure || file_of_port(port).exists()) => {
-            ClusterKey::read_or_make(&file_of_port(port)).map(Some)
+            ClusterKey::read_or_make(file_of_port(port)).map(Some)
         }
         _ if insecure => Ok(None),
         _ => Err(Error::new(ErrorKind::InvalidConfig, format!("no secret to join the scheduler at {scheduler} with")).with_help(

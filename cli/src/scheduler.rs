@@ -29,7 +29,8 @@ pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let stores = stores(&security).map_err(End::starting)?;
     let url = if access.encrypts() { "grpc+tls" } else { "grpc" };
     let (query, results) = (config.query, config.results);
-    let coordinator = Coordinator::start(CoordinatorOptions { scheduler, query, results, stores, dialer }).map_err(End::starting)?;
+    let coordinator =
+        Coordinator::start(CoordinatorOptions { scheduler, query, results, stores, dialer }).map_err(End::starting)?;
     let options = ServeOptions { bind: arguments.bind, access };
     let server = serve(Arc::clone(&coordinator), options).await.map_err(End::starting)?;
     let address = server.address();

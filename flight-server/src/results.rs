@@ -116,6 +116,13 @@ impl fmt::Debug for Statement {
     }
 }
 
+/// Who asks what, for those who look at the cluster.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) sql: &'a str,
+    pub(crate) user: &'a str,
+}
+
 /// Submits a job and returns the statement that streams its rows.
 ///
 /// # Errors
@@ -124,10 +131,10 @@ pub(crate) async fn submit(
     coordinator: &Arc<Coordinator>,
     graph: StageGraph,
     schema: SchemaRef,
-    sql: &str,
+    asked: Asked<'_>,
     keep_metrics: bool,
 ) -> Result<Statement> {
-    let (reader, progress) = Reader::submit(coordinator, graph, sql, keep_metrics).await?;
+    let (reader, progress) = Reader::submit(coordinator, graph, asked, keep_metrics).await?;
     let (job, canceller) = (reader.job, Canceller { job: reader.job, coordinator: Arc::clone(coordinator) });
     Ok(Statement { schema, job: Some(job), rows: Rows::Job(reader), progress, canceller: Some(canceller) })
 }
@@ -136,9 +143,9 @@ pub(crate) async fn submit(
 ///
 /// # Errors
 /// As [`submit`].
-pub(crate) async fn submit_analyze(coordinator: &Arc<Coordinator>, planned: PlannedJob, sql: &str) -> Result<Statement> {
+pub(crate) async fn submit_analyze(coordinator: &Arc<Coordinator>, planned: PlannedJob, asked: Asked<'_>) -> Result<Statement> {
     let schema = PlannedJob::analyzed_schema();
-    let (reader, progress) = Reader::submit(coordinator, planned.graph, sql, true).await?;
+    let (reader, progress) = Reader::submit(coordinator, planned.graph, asked, true).await?;
     let (job, canceller) = (reader.job, Canceller { job: reader.job, coordinator: Arc::clone(coordinator) });
     let rows = stream::once(analyze(reader)).flat_map(|answer| match answer {
         Ok(batches) => stream::iter(batches.into_iter().map(Ok).collect::<Vec<_>>()),
@@ -193,7 +200,7 @@ impl Reader {
     async fn submit(
         coordinator: &Arc<Coordinator>,
         graph: StageGraph,
-        sql: &str,
+        asked: Asked<'_>,
         keep_metrics: bool,
     ) -> Result<(Self, watch::Receiver<JobProgress>)> {
         let job = coordinator.new_job();
@@ -206,7 +213,8 @@ impl Reader {
         let submission = Submission {
             job,
             graph: Arc::new(graph),
-            sql: sql.to_owned(),
+            sql: asked.sql.to_owned(),
+            user: asked.user.to_owned(),
             keep_metrics,
             view: view_sender,
             progress: progress_sender,

@@ -10,7 +10,7 @@ use windrow_executor::timer;
 use windrow_planner::{ClusterShape, Description, Names, Planned, PlannerSession};
 
 use crate::coordinator::Coordinator;
-use crate::results::{self, Statement};
+use crate::results::{self, Asked, Statement};
 
 /// What statements are planned for while no executor is connected: enough for those that need none.
 const SMALLEST: ClusterShape = ClusterShape { executors: 1, slots: 1 };
@@ -24,11 +24,13 @@ pub struct CoordinatorSession {
     id: SessionId,
     coordinator: Arc<Coordinator>,
     planner: PlannerSession,
+    /// Whose it is.
+    user: String,
 }
 
 impl CoordinatorSession {
-    pub(crate) fn new(id: SessionId, coordinator: Arc<Coordinator>, planner: PlannerSession) -> Self {
-        Self { id, coordinator, planner }
+    pub(crate) fn new(id: SessionId, coordinator: Arc<Coordinator>, planner: PlannerSession, user: String) -> Self {
+        Self { id, coordinator, planner, user }
     }
 
     /// Its number.
@@ -62,10 +64,11 @@ impl CoordinatorSession {
         if shape.slots == 0 && matches!(planned, Planned::Job(_) | Planned::Analyze(_)) {
             planned = in_time(self.planner.plan_with(sql, values, self.shape().await?)).await?;
         }
+        let asked = Asked { sql, user: &self.user };
         match planned {
             Planned::Rows { schema, batches } => Ok(Statement::ready(schema, batches)),
-            Planned::Job(job) => results::submit(&self.coordinator, job.graph, job.schema, sql, false).await,
-            Planned::Analyze(job) => results::submit_analyze(&self.coordinator, job, sql).await,
+            Planned::Job(job) => results::submit(&self.coordinator, job.graph, job.schema, asked, false).await,
+            Planned::Analyze(job) => results::submit_analyze(&self.coordinator, job, asked).await,
         }
     }
 

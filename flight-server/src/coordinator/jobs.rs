@@ -36,6 +36,8 @@ pub(crate) struct Submission {
     pub(crate) job: JobId,
     pub(crate) graph: Arc<StageGraph>,
     pub(crate) sql: String,
+    /// Who asks.
+    pub(crate) user: String,
     pub(crate) keep_metrics: bool,
     pub(crate) view: watch::Sender<JobView>,
     pub(crate) progress: watch::Sender<JobProgress>,
@@ -49,6 +51,7 @@ pub(crate) struct Job {
     pub(crate) graph: Arc<StageGraph>,
     pub(crate) view: watch::Sender<JobView>,
     sql: String,
+    user: String,
     /// When it came, in milliseconds since 1970.
     submitted: u64,
     progress: watch::Sender<JobProgress>,
@@ -73,11 +76,12 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     pub(crate) fn insert(&mut self, submission: Submission) {
-        let Submission { job, graph, sql, keep_metrics, view, progress, .. } = submission;
+        let Submission { job, graph, sql, user, keep_metrics, view, progress, .. } = submission;
         let entry = Job {
             graph,
             view,
             sql,
+            user,
             submitted: unix_nanos() / 1_000_000,
             progress,
             totals: TaskMetrics::default(),
@@ -221,7 +225,7 @@ impl Job {
     fn status(&self, id: JobId) -> JobStatus {
         JobStatus {
             id,
-            user: String::new(),
+            user: self.user.clone(),
             sql: self.sql.clone(),
             submitted: self.submitted,
             progress: *self.progress.borrow(),

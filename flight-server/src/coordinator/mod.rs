@@ -38,7 +38,7 @@ use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, timer};
 use windrow_planner::{Catalog, ClusterShape, PlannerSession, SessionOptions, Stores, SystemSource, Viewer};
 
-use crate::results::Statement;
+use crate::results::{Asked, Statement};
 use crate::routine::Routine;
 use crate::security::{Dialer, OWNER, allowed};
 use crate::session::CoordinatorSession;
@@ -170,7 +170,7 @@ impl Coordinator {
             allowed: allowed(principal),
         };
         let planner = PlannerSession::new(options)?;
-        Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner)))
+        Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner, principal.name().to_owned())))
     }
 
     /// Starts an executor in this process and joins it to the cluster, at once.
@@ -219,7 +219,7 @@ impl Coordinator {
     /// `Internal` if the graph is not valid, `Unavailable` if the coordinator has ended.
     pub async fn submit_graph(self: &Arc<Self>, graph: StageGraph, schema: SchemaRef) -> Result<Statement> {
         graph.validate()?;
-        crate::results::submit(self, graph, schema, "(a graph made by hand)", false).await
+        crate::results::submit(self, graph, schema, Asked { sql: "(a graph made by hand)", user: OWNER }, false).await
     }
 
     /// Ends every job and the local executors, tells the others to leave, and ends the loop.

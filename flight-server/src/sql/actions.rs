@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use serde::Serialize;
 use tonic::{Request, Status};
-use windrow_auth::{Verb, authorize};
+use windrow_auth::{Principal, Role, Verb, authorize};
 use windrow_core::Result;
 use windrow_core::message::{decode, encode};
 use windrow_executor::timer;
@@ -101,7 +101,16 @@ impl SqlService {
                 let Names { tables, functions, settings } = session.names().await.map_err(fail)?;
                 one(&(tables, functions, settings))
             }
-            STATUS => one(&self.coordinator.status()),
+            STATUS => {
+                let caller = caller_of(request.extensions())?;
+                let mut status = self.coordinator.status();
+                // What others ask is theirs.
+                let Principal::Client { name, role } = &caller.principal else {
+                    return Err(Status::permission_denied("not a client"));
+                };
+                status.jobs.retain(|job| *role == Role::Admin || *job.user == **name);
+                one(&status)
+            }
             DRAIN => {
                 authorize(&caller_of(request.extensions())?.principal, Verb::Administer).map_err(fail)?;
                 let name = std::str::from_utf8(body).map_err(|_not_text| Status::invalid_argument("the name is not UTF-8"))?;

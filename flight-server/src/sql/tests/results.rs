@@ -123,7 +123,7 @@ async fn a_result_is_read_again_in_any_order_and_by_several_at_once() {
         let again = desk.get(endpoint, &None).await.unwrap();
         assert_eq!(
             format!("{}", pretty_format_batches(&[again]).unwrap()),
-            format!("{}", pretty_format_batches(&[before.clone()]).unwrap())
+            format!("{}", pretty_format_batches(std::slice::from_ref(before)).unwrap())
         );
     }
     let together = info.endpoint.iter().chain(&info.endpoint).map(|endpoint| desk.get(endpoint, &None));
