@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use windrow_auth::{Attempt, ClusterKey, Jwt, JwtOptions, Login, Logins, Passwords, Principal, Role, Sealer, Throttle, Tokens};
 use windrow_core::clock::unix_millis;
@@ -28,10 +27,6 @@ const PLACE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Bytes of the largest credential: a JWT with many claims.
 const CREDENTIAL_MAX: usize = 8 << 10;
-
-/// How drivers write a name and a password: some with padding, some without.
-const BASIC: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// The name of whoever holds the cluster's key.
 pub(crate) const OWNER: &str = "owner";
@@ -167,7 +162,7 @@ impl Credentials {
 
     /// Who the name and password of an `authorization: Basic` header belong to. Takes its time, by design.
     pub(super) async fn basic(&self, encoded: &str, address: IpAddr) -> Result<Verified, Refused> {
-        let decoded = (encoded.len() <= CREDENTIAL_MAX).then(|| BASIC.decode(encoded).ok()).flatten();
+        let decoded = (encoded.len() <= CREDENTIAL_MAX).then(|| BASE64_STANDARD.decode(encoded).ok()).flatten();
         let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(Refused::Unknown)?;
         let (name, password) = text.split_once(':').ok_or(Refused::Unknown)?;
         let Some(passwords) = self.passwords.clone() else { return Err(Refused::Unknown) };

@@ -7,7 +7,7 @@ use arrow_flight::HandshakeRequest;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use base64::prelude::BASE64_STANDARD;
 use futures::TryStreamExt;
 use http::uri::PathAndQuery;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -220,14 +220,10 @@ async fn security_m4_every_byte_of_a_token_counts() {
 }
 
 async fn handshake(server: &Server, name: &str, password: &str) -> Result<String, Status> {
-    handshake_as(server, &BASE64_STANDARD.encode(format!("{name}:{password}"))).await
-}
-
-async fn handshake_as(server: &Server, encoded: &str) -> Result<String, Status> {
     let mut client = FlightServiceClient::new(channel(server).await);
     let hello = HandshakeRequest { protocol_version: 0, payload: bytes::Bytes::new() };
     let mut request = Request::new(futures::stream::iter([hello]));
-    let basic = format!("Basic {encoded}");
+    let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{password}")));
     request.metadata_mut().insert("authorization", basic.parse::<MetadataValue<Ascii>>().unwrap());
     let response = client.handshake(request).await?;
     let header = response.metadata().get("authorization").unwrap().to_str().unwrap().to_owned();
@@ -252,10 +248,6 @@ async fn security_m4_a_password_is_exchanged_for_a_token() {
     let listeners = Listeners::start().await;
     let token = handshake(&listeners.statements, "ann", "correct horse").await.unwrap();
     assert_eq!(ask(&listeners.statements, &token).await.unwrap(), 1);
-    // Drivers in Go leave the padding out.
-    let unpadded = BASE64_STANDARD_NO_PAD.encode("ann:correct horse");
-    assert!(!unpadded.ends_with('=') && BASE64_STANDARD.encode("ann:correct horse").ends_with('='));
-    handshake_as(&listeners.statements, &unpadded).await.unwrap();
     let wrong = handshake(&listeners.statements, "ann", "wrong horse").await.unwrap_err();
     let unknown = handshake(&listeners.statements, "bob", "correct horse").await.unwrap_err();
     assert_eq!((wrong.code(), wrong.message()), (unknown.code(), unknown.message()), "who exists is not told");

@@ -2,7 +2,9 @@
 //! coordinator with the cluster's key can run it, also after a restart. Next: `update.rs`.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
+use arrow::array::RecordBatchOptions;
 use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -80,7 +82,7 @@ fn unknown() -> Error {
 
 /// The values in the body of a DoPut.
 pub(super) enum Body {
-    /// There are none: drivers send nothing if there is nothing to bind, or a batch without columns.
+    /// There are none: drivers send nothing if there is nothing to bind.
     Empty,
     /// As they come; without rows if only their columns are there.
     Values(BoxStream<'static, Result<RecordBatch>>),
@@ -95,7 +97,7 @@ pub(super) async fn body(data: PeekableFlightDataStream) -> Result<Body> {
     let mut batches = FlightRecordBatchStream::new_from_flight_data(data.map_err(|status: Status| FlightError::from(status)));
     let first = batches.try_next().await.map_err(unread)?;
     let has_columns = batches.schema().is_some_and(|schema| !schema.fields().is_empty());
-    if !has_columns {
+    if first.is_none() && !has_columns {
         return Ok(Body::Empty);
     }
     let first = stream::iter(first.map(Ok));
@@ -123,6 +125,11 @@ pub(super) async fn all_values(data: PeekableFlightDataStream) -> Result<Option<
     }
     let Some(first) = batches.first() else { return Ok(None) };
     let schema = first.schema();
+    if schema.fields().is_empty() {
+        let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        return Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), vec![], &options).ok());
+    }
     concat_batches(&schema, &batches)
         .map(Some)
         .map_err(|source| Error::new(ErrorKind::Data, "the batches of bound values differ in their columns").with_source(source))
