@@ -55,6 +55,10 @@ pub(crate) enum Command {
     Status(StatusArguments),
     /// Let an executor leave a cluster once its work is done
     Drain(DrainArguments),
+    /// Show the queries that run on a cluster
+    Queries(QueriesArguments),
+    /// End a query
+    Cancel(CancelArguments),
     /// Generate the tables of the TPC-H benchmark
     Tpch(TpchArguments),
     /// Measure queries
@@ -241,6 +245,36 @@ pub(crate) struct DrainArguments {
     /// The executor
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+    /// The scheduler
+    #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:8815")]
+    pub(crate) connect: String,
+    /// Who asks.
+    #[command(flatten)]
+    pub(crate) login: LoginFlags,
+}
+
+/// Arguments of `windrow queries`.
+#[derive(Debug, Args)]
+#[command(help_template = TEMPLATE)]
+pub(crate) struct QueriesArguments {
+    /// Show those that are over too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The scheduler
+    #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:8815")]
+    pub(crate) connect: String,
+    /// Who asks.
+    #[command(flatten)]
+    pub(crate) login: LoginFlags,
+}
+
+/// Arguments of `windrow cancel`.
+#[derive(Debug, Args)]
+#[command(help_template = TEMPLATE)]
+pub(crate) struct CancelArguments {
+    /// The query, as `windrow queries` shows it
+    #[arg(value_name = "ID")]
+    pub(crate) query: String,
     /// The scheduler
     #[arg(long, value_name = "URL", default_value = "grpc://127.0.0.1:8815")]
     pub(crate) connect: String,

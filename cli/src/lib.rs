@@ -19,6 +19,7 @@ mod interrupt;
 mod local;
 mod login;
 mod password;
+mod queries;
 mod report;
 mod scheduler;
 mod shell;
@@ -66,6 +67,8 @@ async fn perform(arguments: Arguments) -> Result<(), End> {
         Some(Command::Executor(arguments)) => executor::run(arguments).await,
         Some(Command::Status(arguments)) => status::run(arguments).await,
         Some(Command::Drain(arguments)) => drain::run(arguments).await,
+        Some(Command::Queries(arguments)) => queries::list(arguments).await,
+        Some(Command::Cancel(arguments)) => queries::cancel(arguments).await,
         Some(Command::Tpch(arguments)) => tpch::command::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments).await,
         Some(Command::Demo(arguments)) => demo::run(arguments).await,

@@ -74,7 +74,8 @@ fn executor_row(executor: &ExecutorStatus) -> Vec<String> {
     ]
 }
 
-fn job_row(job: &JobStatus) -> Vec<String> {
+/// A job as cells.
+pub(crate) fn job_row(job: &JobStatus) -> Vec<String> {
     let progress = &job.progress;
     let state = match progress.state {
         JobState::Queued => "queued",

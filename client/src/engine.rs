@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use windrow_core::Result;
 use windrow_core::config::ExecutorConfig;
+use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::machine;
 use windrow_flight::{
     ClusterStatus, Coordinator, CoordinatorOptions, CoordinatorSession, ExecutorOptions, ServeOptions, Server, serve,
@@ -85,6 +85,17 @@ impl Engine {
 
     pub(crate) fn status(&self) -> ClusterStatus {
         self.coordinator.status()
+    }
+
+    /// Ends a query; whether it was running.
+    pub(crate) fn cancel(&self, query: u64) -> Result<bool> {
+        let job = self.coordinator.status().jobs.into_iter().find(|job| job.id.0 == query);
+        let job = job.ok_or_else(|| Error::new(ErrorKind::NotFound, "no such query"))?;
+        let is_running = !job.progress.state.is_over();
+        if is_running {
+            self.coordinator.cancel(job.id);
+        }
+        Ok(is_running)
     }
 
     pub(crate) async fn drain(&self, executor: &str) -> Result<()> {

@@ -66,8 +66,8 @@ impl fmt::Debug for Peer {
 }
 
 impl RemoteSession {
-    /// Connects and opens a session with `query` as its settings, as far as they are not the defaults. Relative paths of a
-    /// scheduler on this machine begin at this process's working directory.
+    /// Connects and opens a session, in the url's schema, with `query` as its settings, as far as they are not the defaults. Relative
+    /// paths of a scheduler on this machine begin at this process's working directory.
     pub(crate) async fn connect(url: &str, login: &Login, query: &QueryConfig) -> Result<Self> {
         let target = Target::parse(url)?;
         let is_on_this_machine = target.is_loopback();
@@ -88,7 +88,21 @@ impl RemoteSession {
             .map_err(|error| if token.is_none() { unknown(&target, error) } else { error })
             .map_err(|error| broken_off(&target, error))?;
         peer.client.set_header(actions::SESSION_HEADER, format!("{session:016x}"));
-        Ok(Self { peer, is_on_this_machine, runtime: Handle::current(), is_closed: false })
+        let session = Self { peer, is_on_this_machine, runtime: Handle::current(), is_closed: false };
+        if let Some(schema) = &target.schema {
+            session.use_schema(schema).await?;
+        }
+        Ok(session)
+    }
+
+    /// Looks names without a schema up in `schema`.
+    async fn use_schema(&self, schema: &str) -> Result<()> {
+        let setting = format!("SET datafusion.catalog.default_schema = '{}'", schema.replace('\'', "''"));
+        let mut nothing = self.execute(&setting).await?;
+        while let Some(batch) = nothing.next().await {
+            batch?;
+        }
+        Ok(())
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -123,6 +137,10 @@ impl RemoteSession {
 
     pub(crate) async fn names(&self) -> Result<Names> {
         actions::names_from(&self.peer.answer(actions::NAMES, bytes::Bytes::new()).await?)
+    }
+
+    pub(crate) async fn cancel(&self, query: u64) -> Result<bool> {
+        self.peer.ask(actions::CANCEL_JOB, encode(&query)?).await
     }
 
     pub(crate) async fn drain(&self, executor: &str) -> Result<()> {

@@ -74,6 +74,18 @@ impl Session {
         }
     }
 
+    /// Ends the query with this number, as [`Session::status`] and `system.queries` show it, whichever session runs it; whether it was
+    /// running. Everybody may end their own, an administrator each.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, or it is somebody else's.
+    pub async fn cancel(&self, query: u64) -> Result<bool> {
+        match &self.at {
+            At::Here { engine, .. } => engine.cancel(query),
+            At::Elsewhere(session) => session.cancel(query).await,
+        }
+    }
+
     /// Asks an executor to leave: it gets no new work, finishes what it runs, and goes when nobody needs what it holds, at the latest
     /// after half a minute; no query notices. Returns once it is asked; [`Session::status`] shows when it has left.
     ///

@@ -9,8 +9,9 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use serde::Serialize;
 use tonic::{Request, Status};
-use windrow_auth::{Principal, Role, Verb, authorize};
+use windrow_auth::{Principal, Role, Verb, authorize, authorize_stop};
 use windrow_core::Result;
+use windrow_core::ids::JobId;
 use windrow_core::message::{decode, encode};
 use windrow_executor::timer;
 use windrow_planner::Names;
@@ -42,6 +43,9 @@ pub const STATUS: &str = "windrow.status";
 
 /// Asks an executor to leave. Body: its name as text. Result: `bool`, true.
 pub const DRAIN: &str = "windrow.drain";
+
+/// Ends a query, whoever waits for it. Body: its number, `u64`. Result: `bool`, whether it was running.
+pub const CANCEL_JOB: &str = "windrow.cancel_job";
 
 /// Ends a job. Body: the handle of a statement, or the metadata of a FlightInfo. Result: `bool`, whether it was there.
 pub const CANCEL: &str = "windrow.cancel";
@@ -80,6 +84,7 @@ pub(super) fn types() -> Vec<ActionType> {
         (NAMES, "names of tables, columns, functions and settings"),
         (STATUS, "executors, jobs and counters"),
         (DRAIN, "asks an executor to leave when its work is done"),
+        (CANCEL_JOB, "ends a query by its number"),
         (CANCEL, "ends the job of a statement"),
         (PROGRESS, "how far the job of a statement is, until it is over"),
     ];
@@ -110,6 +115,17 @@ impl SqlService {
                 };
                 status.jobs.retain(|job| *role == Role::Admin || *job.user == **name);
                 one(&status)
+            }
+            CANCEL_JOB => {
+                let id = JobId(decode(body).map_err(fail)?);
+                let job = self.coordinator.status().jobs.into_iter().find(|job| job.id == id);
+                let owner = job.as_ref().map(|job| Principal::client(job.user.as_str(), Role::Reader));
+                authorize_stop(&caller_of(request.extensions())?.principal, owner.as_ref(), "query").map_err(fail)?;
+                let is_running = job.is_some_and(|job| !job.progress.state.is_over());
+                if is_running {
+                    self.coordinator.cancel(id);
+                }
+                one(&is_running)
             }
             DRAIN => {
                 authorize(&caller_of(request.extensions())?.principal, Verb::Administer).map_err(fail)?;

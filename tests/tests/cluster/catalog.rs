@@ -63,6 +63,11 @@ async fn schemas_tables_and_views_outlive_a_killed_scheduler() {
     let executor = Process::silent(&["executor", "--scheduler", &scheduler_address, "--slots", "1", "--memory-limit", "256MB"]);
     let answer = text(&session, "SELECT city FROM cities ORDER BY city").await;
     assert!(answer.contains("Oslo") && answer.contains("Rom"), "{answer}");
+    // The url may name the schema.
+    let inside = windrow::connect(Some(&format!("{url}/s"))).await.unwrap();
+    assert!(text(&inside, "SELECT city FROM sales ORDER BY city").await.contains("Oslo"));
+    let nowhere = windrow::connect(Some(&format!("{url}/nowhere"))).await.unwrap_err();
+    assert_eq!(nowhere.kind, ErrorKind::NotFound, "{nowhere}");
     executor.kill();
     scheduler.kill();
 }

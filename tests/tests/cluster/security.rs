@@ -191,6 +191,49 @@ async fn security_m5_an_executor_with_another_secret_ends_with_a_clear_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn security_m7_a_query_is_seen_and_ended_by_its_owner_and_administrators_alone() {
+    let folder = program::scratch("m7");
+    let (tokens, secret) = (folder.join("tokens"), folder.join("secret").to_string_lossy().into_owned());
+    let token = |name: &str, role| Tokens::create(&tokens, name, role, None).unwrap();
+    let (ann, bob) = (token("ann", Role::Reader), token("bob", Role::Writer));
+    let tokens_file = tokens.to_string_lossy().into_owned();
+    let scheduler = ["scheduler", "--bind", "127.0.0.1:0", "--secret-file", &secret, "--tokens-file", &tokens_file];
+    let (_scheduler, url) = Process::listening(&scheduler);
+    let address = url.trim_start_matches("grpc://");
+    let _executor = Process::silent(&["executor", "--scheduler", address, "--memory-limit", "256MB", "--secret-file", &secret]);
+    let session = async |token: &str| {
+        let login = windrow::Login { token: Some(token.to_owned()), ..windrow::Login::default() };
+        let options = windrow::ConnectOptions { url: Some(url.clone()), login, ..windrow::ConnectOptions::default() };
+        options.connect().await.unwrap()
+    };
+    let (hers, his) = (session(&ann).await, session(&bob).await);
+    let owner = windrow::connect(Some(&url)).await.unwrap();
+    let long = "SELECT count(*) FROM generate_series(1, 100000000000) AS t(x) WHERE x % 7 = 3 AND 'planted' = 'planted'";
+    let query = hers.sql(long).await.unwrap();
+    let id = wait::until("her query", LIMIT, async || Some(hers.status().await.unwrap().jobs.first()?.id.0)).await;
+    assert!(his.status().await.unwrap().jobs.is_empty(), "he sees hers");
+    assert_eq!(owner.status().await.unwrap().jobs.len(), 1);
+    let seen = "SELECT count(*) FROM system.queries WHERE state = 'running'";
+    for (session, count) in [(&hers, 1), (&his, 0), (&owner, 1)] {
+        let batches = session.sql(seen).await.unwrap().collect().await.unwrap();
+        assert_eq!(windrow_tests::rows::cells(&batches)[0][0].to_string(), count.to_string());
+    }
+    let (foreign, unknown) = (his.cancel(id).await.unwrap_err(), his.cancel(id + 1000).await.unwrap_err());
+    assert_eq!((foreign.kind, &foreign.message), (unknown.kind, &unknown.message), "it is there for nobody else");
+    let home = program::scratch("m7-home");
+    let run = |arguments: &[&str], token: &str| {
+        let mut command = program::command(arguments);
+        text(&command.env("XDG_STATE_HOME", &home).env("WINDROW_TOKEN", token).output().unwrap().stdout)
+    };
+    let listed = run(&["queries", "--connect", &url], &ann);
+    assert!(listed.contains("ann") && listed.contains("generate_series"), "{listed}");
+    assert!(!run(&["queries", "--all", "--connect", &url], &bob).contains("generate_series"));
+    assert!(run(&["cancel", &format!("job-{id}"), "--connect", &url], &ann).contains("is cancelled"));
+    assert_eq!(query.collect().await.unwrap_err().kind, ErrorKind::Cancelled);
+    assert!(!hers.cancel(id).await.unwrap(), "it is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_insecure_scheduler_asks_nobody() {
     let (_scheduler, url) = Process::listening(&["scheduler", "--bind", "127.0.0.1:0", "--insecure"]);
     let address = url.trim_start_matches("grpc://");
