@@ -63,6 +63,8 @@ pub(crate) struct Job {
     pub(crate) id: JobId,
     /// Order of arrival.
     pub(crate) seq: u64,
+    /// Whose it is.
+    pub(crate) user: Arc<str>,
     pub(crate) phase: JobPhase,
     pub(crate) submitted_at: Millis,
     pub(crate) graph: Arc<StageGraph>,
@@ -104,7 +106,7 @@ pub(crate) fn reads(input: &StageInput, partition: u32) -> bool {
 
 impl Job {
     /// A queued job. `graph` has been validated.
-    pub(crate) fn new(id: JobId, seq: u64, graph: Arc<StageGraph>, now: Millis) -> Self {
+    pub(crate) fn new(id: JobId, seq: u64, user: Arc<str>, graph: Arc<StageGraph>, now: Millis) -> Self {
         let mut needed = vec![false; graph.stages.len()];
         for (index, stage) in graph.stages.iter().enumerate().rev() {
             needed[index] |= index + 1 == graph.stages.len();
@@ -127,6 +129,7 @@ impl Job {
         let mut job = Self {
             id,
             seq,
+            user,
             phase: JobPhase::Queued,
             submitted_at: now,
             undecided: undecided.collect(),

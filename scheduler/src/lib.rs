@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! lib.rs        step: which part hears of which event            event.rs      Event, Action, JobState
-//! jobs.rs       admission, end and release of jobs               fairness.rs   which job is served next
+//! jobs.rs       start, end and release of jobs                   fairness.rs   which job is served next
 //! job.rs        a job's stages, partitions, attempts             stage_state.rs  one stage, the states of a partition
-//! adaptive.rs   which form of a stage, by measured sizes
+//! adaptive.rs   which form of a stage, by measured sizes         admission.rs  which waiting job may start, fairly between users
 //! placement.rs  which slice, which executor                      commit.rs     a partition is done
 //! recovery.rs   failures, lost outputs, lost executors           fleet.rs      executors come, fall silent, drain and go
 //! executors.rs  slots as leases, indexes                         check.rs      what must always hold
@@ -28,6 +28,7 @@
 
 #![deny(clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+mod admission;
 mod adaptive;
 mod check;
 mod commit;
@@ -64,6 +65,7 @@ pub use event::{Action, Event, JobState};
 pub use faults::Fault;
 pub use status::{Counters, ExecutorState, ExecutorStatus, JobPhase, JobProgress, StagePhase, StageProgress, StaleMessages};
 
+use admission::Admission;
 use executors::Executors;
 use fairness::Hungry;
 use faults::Faults;
@@ -80,9 +82,8 @@ pub struct Scheduler {
     listening_since: Millis,
     jobs: BTreeMap<JobId, Job>,
     next_seq: u64,
-    /// Jobs that wait for admission, oldest first.
-    queue: BTreeSet<(u64, JobId)>,
-    running_jobs: u32,
+    /// Jobs that run and jobs that wait to.
+    admission: Admission,
     /// The last jobs forgotten, so that a repeated submission does not run again.
     released: VecDeque<JobId>,
     hungry: Hungry,
@@ -107,8 +108,7 @@ impl Scheduler {
             listening_since: Millis(0),
             jobs: BTreeMap::new(),
             next_seq: 0,
-            queue: BTreeSet::new(),
-            running_jobs: 0,
+            admission: Admission::default(),
             released: VecDeque::new(),
             hungry: Hungry::default(),
             alone: AloneQueue::new(),
@@ -133,7 +133,7 @@ impl Scheduler {
         self.pass_time(now.max(self.now));
         match event {
             Event::Tick => self.tick(),
-            Event::JobSubmitted { job, graph } => self.submit(job, graph),
+            Event::JobSubmitted { job, graph, user } => self.submit(job, graph, user),
             Event::JobCancelled { job, why } => self.cancel_job(job, why),
             Event::ResultDelivered { job, partition, attempt } => self.delivered(job, partition, attempt),
             Event::ResultKept { job } => self.keep_result(job),

@@ -13,6 +13,8 @@ use tower::Layer;
 use windrow_auth::{Principal, Role, Verb, authorize};
 
 use super::access::Access;
+use super::audit::{AuditLog, Record};
+use super::audited::{counted_answer, counted_request};
 use super::caller::Caller;
 use super::credentials::{Credentials, OWNER, Refused, Verified};
 use crate::control::CONNECT_PATH;
@@ -35,12 +37,22 @@ pub(crate) enum Serves {
 #[derive(Debug, Clone)]
 pub(crate) struct AuthenticateLayer {
     credentials: Option<Arc<Credentials>>,
+    /// Where calls of clients are written down.
+    audit: Option<Arc<AuditLog>>,
     serves: Serves,
 }
 
 impl AuthenticateLayer {
     pub(crate) fn new(access: &Access, serves: Serves) -> Self {
-        Self { credentials: access.credentials().cloned(), serves }
+        let audit = access.audit().filter(|_log| serves == Serves::Statements).cloned();
+        Self { credentials: access.credentials().cloned(), audit, serves }
+    }
+
+    async fn record(&self, path: &str, peer: &Peer) -> Record {
+        match &self.audit {
+            Some(log) => log.begin(path, peer).await,
+            None => Record::default(),
+        }
     }
 
     /// What a call of `path` does, as far as the service tells.
@@ -53,13 +65,14 @@ impl AuthenticateLayer {
     }
 
     /// Who calls `path`, if they may.
-    async fn caller(&self, path: &str, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Status> {
+    async fn caller(&self, path: &str, headers: &HeaderMap, peer: &Peer, record: &Record) -> Result<Verified, Status> {
         let verb = self.verb(path);
         let verified = match &self.credentials {
-            Some(credentials) => verify(credentials, path, headers, peer).await.map_err(|refused| refuse(&refused))?,
+            Some(credentials) => verify(credentials, path, headers, peer, record).await.map_err(|refused| refuse(&refused))?,
             None if verb == Verb::Query => Principal::client(OWNER, Role::Admin).into(),
             None => Principal::Executor.into(),
         };
+        record.by(&verified.principal);
         authorize(&verified.principal, verb).map_err(|denied| to_status(&denied))?;
         Ok(verified)
     }
@@ -102,14 +115,20 @@ where
             let Some(peer) = request.extensions().get::<Peer>().cloned() else {
                 return Ok(Status::internal("a call without a connection").into_http());
             };
-            match rules.caller(request.uri().path(), request.headers(), &peer).await {
+            let record = rules.record(request.uri().path(), &peer).await;
+            match rules.caller(request.uri().path(), request.headers(), &peer, &record).await {
                 Ok(Verified { principal, login }) => {
                     peer.is_welcome();
                     request.headers_mut().remove(AUTHORIZATION);
                     request.extensions_mut().insert(Caller { principal, login, peer });
-                    inner.call(request).await
+                    if !record.is_kept() {
+                        return inner.call(request).await;
+                    }
+                    request.extensions_mut().insert(record.clone());
+                    inner.call(counted_request(request, &record)).await.map(|answer| counted_answer(answer, record))
                 }
                 Err(status) => {
+                    record.ended(Some(&status));
                     tracing::info!(address = %peer.address, path = request.uri().path(), code = ?status.code(), "a call was refused");
                     Ok(status.into_http())
                 }
@@ -118,7 +137,13 @@ where
     }
 }
 
-async fn verify(credentials: &Credentials, path: &str, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Refused> {
+async fn verify(
+    credentials: &Credentials,
+    path: &str,
+    headers: &HeaderMap,
+    peer: &Peer,
+    record: &Record,
+) -> Result<Verified, Refused> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Refused::Unknown) };
     let text = value.to_str().map_err(|_not_ascii| Refused::Unknown)?;
@@ -126,7 +151,7 @@ async fn verify(credentials: &Credentials, path: &str, headers: &HeaderMap, peer
     if scheme.eq_ignore_ascii_case("bearer") {
         credentials.bearer(credential.trim())
     } else if scheme.eq_ignore_ascii_case("basic") && path == HANDSHAKE_PATH {
-        credentials.basic(credential.trim(), peer.address.ip()).await
+        credentials.basic(credential.trim(), peer.address.ip(), record).await
     } else {
         Err(Refused::Unknown)
     }

@@ -1,8 +1,12 @@
 //! Who is let in, asked of real listeners: every path of every service, with every credential that must not open it.
 
+mod audit;
+mod house;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::record_batch::RecordBatch;
 use arrow_flight::HandshakeRequest;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;

@@ -8,6 +8,7 @@
 //! handles.rs    statements read as they come      wire_schema.rs       rows as drivers read them
 //! results.rs    results fetched by ticket         results_calls.rs     the calls about them
 //! actions.rs    our own actions                   tickets.rs           what is sealed in a ticket
+//! incoming.rs   batches that clients send, checked before they are decoded
 //! ```
 //!
 //! Next: `serve.rs`. Nothing here plans or runs: it turns calls into statements of a session, and rows into messages.
@@ -16,6 +17,7 @@ pub mod actions;
 mod commands;
 mod door;
 mod handles;
+mod incoming;
 mod metadata;
 mod prepared;
 mod results;

@@ -60,7 +60,7 @@ impl World {
         let (again, is_judged) = (BTreeMap::new(), false);
         let model = ModelJob { graph, ready, received, again, is_kept, is_judged, is_over: false, poison };
         self.jobs.insert(job, model);
-        self.step(Event::JobSubmitted { job, graph: told });
+        self.step(Event::JobSubmitted { job, graph: told, user: "sim".into() });
         if is_kept {
             self.step(Event::ResultKept { job });
         }
