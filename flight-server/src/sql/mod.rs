@@ -16,6 +16,7 @@ pub mod actions;
 mod commands;
 mod door;
 mod handles;
+mod ingest;
 mod metadata;
 mod prepared;
 mod results;
