@@ -83,6 +83,22 @@ impl Statement {
         Self { schema, job: None, rows, progress: watch::channel(JobProgress::default()).1, canceller: None }
     }
 
+    /// Takes its rows, which somebody else reads now, and gives others in their place.
+    pub(crate) fn answered_by<R>(
+        mut self,
+        schema: SchemaRef,
+        answer: impl FnOnce(BoxStream<'static, Result<RecordBatch>>) -> R,
+    ) -> Self
+    where
+        R: Stream<Item = Result<RecordBatch>> + Send + 'static,
+    {
+        let rows = match std::mem::replace(&mut self.rows, Rows::Stream(stream::empty().boxed())) {
+            Rows::Job(reader) => reader.rows(),
+            Rows::Stream(rows) => rows,
+        };
+        Self { schema, rows: Rows::Stream(answer(rows).boxed()), ..self }
+    }
+
     /// How far its job is, as it changes.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<JobProgress> {

@@ -34,6 +34,7 @@ mod stores;
 pub mod task_plan;
 #[cfg(test)]
 mod testing;
+mod write;
 
 pub use access::Allowed;
 pub use catalog::{Catalog, Listed, SystemSource, Viewer};
@@ -45,3 +46,6 @@ pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, Sess
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};
 pub use stores::{LocalRoot, StorePolicy, StorePrefix, Stores, denial};
 pub use task_plan::{TaskPlan, decode_task};
+pub use write::{
+    Ingest, IngestMode, IngestTarget, NewTable, Publication, Warehouse, WrittenFile, count_rows, count_schema, writes_files,
+};

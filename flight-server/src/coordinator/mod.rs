@@ -36,7 +36,7 @@ use windrow_core::message::{Registration, Report};
 use windrow_core::stage::StageGraph;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, timer};
-use windrow_planner::{Catalog, ClusterShape, PlannerSession, SessionOptions, Stores, SystemSource, Viewer};
+use windrow_planner::{Catalog, ClusterShape, PlannerSession, SessionOptions, Stores, SystemSource, Viewer, Warehouse};
 
 use crate::results::{Asked, Statement};
 use crate::routine::Routine;
@@ -83,6 +83,7 @@ pub struct Coordinator {
     /// What all sessions share.
     catalog: Arc<Catalog>,
     locals: Mutex<Vec<LocalExecutor>>,
+    warehouse: Warehouse,
     next_job: AtomicU64,
     next_session: AtomicU64,
     turning: Mutex<Option<Routine>>,
@@ -126,9 +127,11 @@ impl Coordinator {
             transport: Arc::new(ClusterTransport::new(local, RESULT_WINDOW, options.dialer.clone())),
         });
         let turning = Routine::spawn("coordinator", "loop", turn(Arc::clone(&shared), queue));
+        let warehouse = Warehouse::at(&options.scheduler.warehouse, Arc::clone(&options.stores));
         Ok(Arc::new(Self {
             shared,
             options,
+            warehouse,
             catalog,
             locals: Mutex::default(),
             next_job: AtomicU64::new(1),
@@ -168,6 +171,7 @@ impl Coordinator {
             system: Some(system),
             stores: Arc::clone(&self.options.stores),
             allowed: allowed(principal),
+            warehouse: self.warehouse.clone(),
         };
         let planner = PlannerSession::new(options)?;
         Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner, principal.name().to_owned())))

@@ -256,6 +256,14 @@ impl Record {
         self.change(|entry| (entry.what, entry.text) = (what, Some(without_secrets(text, TEXT_MAX))));
     }
 
+    /// The call is about this table, by the parts of its name.
+    pub(crate) fn table(&self, parts: &[Option<&str>]) {
+        self.change(|entry| {
+            let name = parts.iter().flatten().copied().collect::<Vec<_>>().join(".");
+            entry.text = Some(beginning(&name, PATH_MAX).to_owned());
+        });
+    }
+
     /// The call is about this job.
     pub(crate) fn job(&self, job: JobId) {
         self.change(|entry| entry.job = Some(job.0));

@@ -7,8 +7,8 @@ use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
-    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
+    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelStatus, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, SchemaResult, Ticket,
@@ -25,7 +25,7 @@ use windrow_planner::statement::changes_something;
 use super::prepared::{Body, Prepared, all_values, body};
 use super::results_calls::caller;
 use super::session_proto::PreparedStatementResult;
-use super::{SqlService, actions, fail, update, wire_schema};
+use super::{SqlService, actions, fail, ingest, update, wire_schema};
 use crate::results::Statement;
 use crate::security::{Record, caller_of, record_of};
 use crate::session::CoordinatorSession;
@@ -206,6 +206,19 @@ impl FlightSqlService for SqlService {
         record.text("statement", &command.query);
         let session = self.sessions.of(&request).await.map_err(fail)?;
         update::run_script(&session, &command.query).await.inspect(|rows| record_count(&record, *rows)).map_err(fail)
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        command: CommandStatementIngest,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let record = record_of(request.extensions());
+        record.is("ingest");
+        let session = self.sessions.of(&request).await.map_err(fail)?;
+        record.table(&[command.catalog.as_deref(), command.schema.as_deref(), Some(&command.table)]);
+        let rows = ingest::ingest(command, &session, request.into_inner()).await;
+        rows.inspect(|rows| record_count(&record, *rows)).map_err(fail)
     }
 
     /// Runs a prepared statement once for each row of the body; without a body, of the rows that are bound to its handle.

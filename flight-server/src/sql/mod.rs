@@ -18,6 +18,7 @@ mod commands;
 mod door;
 mod handles;
 mod incoming;
+mod ingest;
 mod metadata;
 mod prepared;
 mod results;
