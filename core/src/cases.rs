@@ -42,3 +42,48 @@ impl Cases {
         assert_eq!(self.names.len(), count, "{}: {:?}", self.rule, self.names);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    /// The sums of all tests' cases, as their sources say and as they were held to when they ran.
+    fn counted(folder: &Path, sums: &mut BTreeMap<String, usize>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                counted(&path, sums);
+            } else if name.ends_with(".rs") && name != "cases.rs" {
+                let text = fs::read_to_string(&path).unwrap();
+                for part in text.split("Cases::of(\"").skip(1) {
+                    let rule = part.split('"').next().unwrap().to_owned();
+                    let count = part.split(".are(").nth(1).and_then(|rest| rest.split(')').next()).unwrap();
+                    let count: usize = count.split('*').map(|factor| factor.trim().parse::<usize>().unwrap()).product();
+                    *sums.entry(rule).or_default() += count;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn security_md_says_how_many_cases_there_are() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut sums = BTreeMap::new();
+        counted(root, &mut sums);
+        let table = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+        let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+        let said: BTreeMap<String, usize> = table
+            .lines()
+            .filter(|line| line.starts_with("| M"))
+            .map(cells)
+            .filter_map(|cells| Some((cells.get(1)?.clone(), cells.get(2)?.parse().ok()?)))
+            .collect();
+        assert_eq!(said, sums, "the table of SECURITY.md is not what the tests say");
+        let total: usize = sums.values().sum();
+        assert!(total >= 120, "{total} cases");
+        assert!(table.contains(&format!("{total} cases")), "the sum is {total}");
+    }
+}

@@ -171,10 +171,7 @@ impl Place {
         fs::create_dir_all(parent).map_err(|source| failed("create the spill directory", parent, source))?;
         let path = parent.join(format!("{PREFIX}{:016x}", windrow_core::rand::unique()));
         // Fails for whatever is there already, and a link is something.
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|source| failed("create the spill directory", &path, source))?;
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|source| failed("create the spill directory", &path, source))?;
         let owner = Owner::this_process().to_string();
         let written = SpillDir::create_file(&path.join(OWNER)).and_then(|mut file| file.write_all(owner.as_bytes()));
         written.map_err(|source| failed("write to the spill directory", &path, source))?;

@@ -72,7 +72,9 @@ impl Scheduler {
             format!("{queued} jobs wait, {} queued", self.admission.waiting())
         })?;
         hold(queued <= self.config.queue_max as usize, "I13 admission", || format!("{queued} jobs wait"))?;
-        hold(self.admission.next(&self.config).is_none(), "I7 wake-up", || "a job waits for admission while there is room".to_owned())?;
+        hold(self.admission.next(&self.config).is_none(), "I7 wake-up", || {
+            "a job waits for admission while there is room".to_owned()
+        })?;
         let is_hungry = self.hungry.len() > 0;
         hold(!is_hungry || self.executors.free_slots() == 0, "I7 wake-up", || "a job has work while slots are free".to_owned())?;
         for (key, reserved) in &self.alone {

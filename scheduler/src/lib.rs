@@ -28,8 +28,8 @@
 
 #![deny(clippy::disallowed_types, clippy::iter_over_hash_type)]
 
-mod admission;
 mod adaptive;
+mod admission;
 mod check;
 mod commit;
 mod event;

@@ -73,10 +73,9 @@ impl AuditLog {
         })?;
         let (messages, queue) = mpsc::channel(places);
         let writer = Writer { file, path: path.to_owned(), is_torn: false };
-        std::thread::Builder::new()
-            .name("windrow-audit".to_owned())
-            .spawn(move || writer.run(queue))
-            .map_err(|source| Error::new(ErrorKind::ResourcesExhausted, "no thread to write the audit log").with_source(source))?;
+        std::thread::Builder::new().name("windrow-audit".to_owned()).spawn(move || writer.run(queue)).map_err(|source| {
+            Error::new(ErrorKind::ResourcesExhausted, "no thread to write the audit log").with_source(source)
+        })?;
         Ok(Arc::new(Self { path: path.to_owned(), messages }))
     }
 

@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn the_rest_is_as_it_was_written_and_cut_where_it_is_too_long() {
-        for text in ["SELECT 'it''s', \"a b\" -- why\nFROM t WHERE a = 'token of love' AND b='c'", "SELECT * FROM 's3://b/x.csv'", ""] {
+        for text in
+            ["SELECT 'it''s', \"a b\" -- why\nFROM t WHERE a = 'token of love' AND b='c'", "SELECT * FROM 's3://b/x.csv'", ""]
+        {
             assert_eq!(without_secrets(text, 4096), text);
         }
         assert_eq!(without_secrets("SELECT 1, 2, 3", 9), "SELECT 1,…");

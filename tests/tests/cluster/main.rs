@@ -15,5 +15,6 @@ mod memory;
 mod network;
 mod phases;
 mod program;
+mod refusals;
 mod security;
 mod stores;

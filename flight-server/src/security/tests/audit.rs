@@ -1,7 +1,7 @@
 //! What the audit log says of each call, and what it never says.
 
-use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use arrow_flight::Ticket;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use prost::Message;
 use windrow_core::cases::Cases;
 use windrow_core::message::encode;
@@ -78,10 +78,9 @@ async fn security_m24_each_action_of_a_script_has_one_line() {
     ann.update("CREATE SCHEMA s").await.unwrap_err();
     has_line(expect("a change by a reader", Some("ann"), "statement", "refused", None)).await;
     bob.update("CREATE SCHEMA s").await.unwrap();
-    has_line(expect("a change by a writer", Some("bob"), "statement", "done", None)).await;
-    let secret = format!(
-        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 's3://bucket/' OPTIONS ('aws.secret_access_key' '{OPTION}')"
-    );
+    has_line(expect("a change by a writer", Some("bob"), "statement", "done", Some(0))).await;
+    let secret =
+        format!("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 's3://bucket/' OPTIONS ('aws.secret_access_key' '{OPTION}')");
     bob.update(&secret).await.unwrap_err();
     has_line(expect("a statement with a secret", Some("bob"), "statement", "refused", None)).await;
     ann.client.prepare(format!("SELECT b FROM {table} WHERE a = ?"), None).await.unwrap();

@@ -44,8 +44,7 @@ impl House {
         std::fs::create_dir(&root).unwrap();
         std::fs::write(root.join("rows.csv"), "a,b\n1,x\n2,y\n3,z\n").unwrap();
         let stores = Arc::new(Stores::new(StorePolicy::from_lists(&[root], &[]).unwrap()));
-        let coordinator =
-            Coordinator::start(CoordinatorOptions { query: cut_everything(2), stores, ..options }).unwrap();
+        let coordinator = Coordinator::start(CoordinatorOptions { query: cut_everything(2), stores, ..options }).unwrap();
         coordinator.add_local_executor(crate::testing::options("house")).unwrap();
         let access = Access::configured(key.clone(), &config).unwrap().audited(&config).unwrap();
         let options = ServeOptions { bind: "127.0.0.1:0".parse().unwrap(), access };
@@ -60,9 +59,7 @@ impl House {
     /// A bearer token of somebody, each with a session of its own.
     pub(super) fn token(&self, name: &str, role: Role) -> String {
         let session = windrow_core::rand::unique().max(1);
-        Logins::new(&self.key)
-            .issue(&Principal::client(name, role), session, Duration::from_secs(600), unix_millis())
-            .unwrap()
+        Logins::new(&self.key).issue(&Principal::client(name, role), session, Duration::from_secs(600), unix_millis()).unwrap()
     }
 
     pub(super) async fn client(&self, name: &str, role: Role) -> Guest {

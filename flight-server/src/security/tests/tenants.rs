@@ -11,8 +11,7 @@ use super::*;
 use crate::sql::actions;
 use crate::status::ClusterStatus;
 
-const ENDLESS: &str =
-    "SELECT count(*) FROM generate_series(1, 100000000000) AS t(x) WHERE x % 7 = 3 AND 'planted-literal' <> ''";
+const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 100000000000) AS t(x) WHERE x % 7 = 3 AND 'planted-literal' <> ''";
 
 async fn prepared(guest: &mut Guest, sql: &str) -> Vec<u8> {
     let request = arrow_flight::sql::ActionCreatePreparedStatementRequest { query: sql.to_owned(), transaction_id: None };
@@ -65,7 +64,8 @@ async fn security_m7_results_jobs_and_cancelling_are_their_owners() {
     for (guest, count) in [(&mut ann, 1), (&mut bob, 0)] {
         let mut list = Request::new(Criteria::default());
         list.metadata_mut().insert("authorization", guest.bearer());
-        let flights: Vec<_> = guest.client.inner_mut().list_flights(list).await.unwrap().into_inner().try_collect().await.unwrap();
+        let flights: Vec<_> =
+            guest.client.inner_mut().list_flights(list).await.unwrap().into_inner().try_collect().await.unwrap();
         assert_eq!(flights.len(), count);
     }
     cases.case("ListFlights");
@@ -130,7 +130,10 @@ async fn security_m7_sessions_settings_and_temporary_tables_are_their_owners() {
         let mut thief = house.client("bob", Role::Admin).await;
         thief.client.set_header(actions::SESSION_HEADER, format!("{session:x}"));
         let error = thief.error("SELECT planted FROM mine").await;
-        assert_eq!((error.kind, error.message.as_str()), (windrow_core::ErrorKind::NotFound, "this session is closed; connect again"));
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (windrow_core::ErrorKind::NotFound, "this session is closed; connect again")
+        );
         cases.case(what);
     }
     let mut thief = house.client("bob", Role::Admin).await;

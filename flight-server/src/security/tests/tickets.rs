@@ -53,9 +53,8 @@ async fn security_m6_only_the_ticket_that_was_made_opens_a_result_and_all_others
     }
     cases.case("cut at each byte");
     let other = Sealer::new(&ClusterKey::random(), "result tickets");
-    let forged = |sealer: &Sealer, value: (u64, u64, u32, u32)| {
-        [b"WRT1".to_vec(), sealer.seal(&value, u64::MAX).unwrap()].concat()
-    };
+    let forged =
+        |sealer: &Sealer, value: (u64, u64, u32, u32)| [b"WRT1".to_vec(), sealer.seal(&value, u64::MAX).unwrap()].concat();
     let own = Sealer::new(&house.key, "result tickets");
     let passes = Sealer::new(&house.key, "executor");
     let handle = Sealer::new(&house.key, "prepared statement").seal(&("SELECT 1", None::<Vec<u8>>), u64::MAX).unwrap();
