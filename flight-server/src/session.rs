@@ -70,7 +70,7 @@ impl CoordinatorSession {
         let asked = Asked { sql, user: &self.user };
         match planned {
             Planned::Rows { schema, batches } => Ok(Statement::ready(schema, batches)),
-            Planned::Job(job) => results::submit(&self.coordinator, job.graph, job.schema, asked, false).await,
+            Planned::Job(job) => results::submit(&self.coordinator, job, asked, false).await,
             Planned::Write { job, publication, table } => {
                 let write = Write::new(&self.planner, publication, table);
                 write::submit(&self.coordinator, job, write, asked).await
@@ -90,6 +90,15 @@ impl CoordinatorSession {
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
     ) -> Result<u64> {
         write::ingest(&self.planner, target, schema, rows).await
+    }
+
+    /// Runs an INSERT for each row of values that a client binds, as one write; returns how many rows it inserted, `None` if `sql` is
+    /// another statement, which was not run, and the values are still there.
+    ///
+    /// # Errors
+    /// As [`Self::ingest`].
+    pub async fn insert_bound(&self, sql: &str, values: impl Stream<Item = Result<RecordBatch>> + Send) -> Result<Option<u64>> {
+        write::insert_bound(&self.planner, sql, values).await
     }
 
     /// The schema of a statement's rows, without running it.

@@ -28,7 +28,7 @@ const REMOVALS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duratio
 /// As [`results::submit`].
 pub(crate) async fn submit(coordinator: &Arc<Coordinator>, job: PlannedJob, write: Write, asked: Asked<'_>) -> Result<Statement> {
     let unpublished = write.begin().await;
-    let statement = results::submit(coordinator, job.graph, job.schema, asked, false).await?;
+    let statement = results::submit(coordinator, job, asked, false).await?;
     let name = statement.job.map(|job| job.to_string()).unwrap_or_default();
     Ok(statement.answered_by(count_schema(), |files| answer(&name, files, unpublished)))
 }
@@ -80,6 +80,26 @@ pub(crate) async fn ingest(
         write.table = table;
     }
     unpublished.publish(files).await
+}
+
+/// Inserts rows of values that a client binds; `None`, with `values` untouched, if `sql` is no such statement. Whatever ends it before
+/// all have come, nothing of it is visible.
+///
+/// # Errors
+/// Those of the values, of the statement, of the table, of the store.
+pub(crate) async fn insert_bound(
+    planner: &PlannerSession,
+    sql: &str,
+    values: impl Stream<Item = Result<RecordBatch>> + Send,
+) -> Result<Option<u64>> {
+    let Some((mut insert, publication)) = planner.bound_insert(sql).await? else { return Ok(None) };
+    let unpublished = Write::new(planner, publication, None).begin().await;
+    let mut values = std::pin::pin!(values);
+    while let Some(batch) = values.next().await {
+        insert.write(&batch?).await?;
+    }
+    let files = insert.finish().await?;
+    unpublished.publish(files).await.map(Some)
 }
 
 /// A write with all that happens after its job.

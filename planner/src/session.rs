@@ -22,7 +22,8 @@ use windrow_core::{Error, ErrorKind, Result};
 
 use crate::access::{Access, Allowed};
 use crate::catalog::{
-    CATALOG, Catalog, Ddl, Listed, PUBLIC, Scope, ScopeParts, SystemSource, Temporary, Viewer, listed, names, schemas_of,
+    CATALOG, Catalog, Ddl, Listed, PUBLIC, Scope, ScopeParts, SystemSource, TablesRead, Temporary, Viewer, listed, names,
+    schemas_of,
 };
 use crate::contain::contained_future;
 use crate::describe::{Description, describe};
@@ -31,7 +32,7 @@ use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side
 use crate::parameters::{self, Values};
 use crate::sql::{Meaning, SettingStatement};
 use crate::stores::Stores;
-use crate::write::{self, Ingest, IngestTarget, NewTable, Publication, Warehouse, count_rows, count_schema};
+use crate::write::{self, BoundInsert, Ingest, IngestTarget, NewTable, Publication, Warehouse, count_rows, count_schema};
 use crate::{explain, logical, physical, push_down_semi_join, sql, stages};
 
 /// Stack of the thread that plans one statement. DataFusion recurses by the depth of expressions and plans; what `sql.rs` lets
@@ -93,6 +94,8 @@ pub struct PlannedJob {
     /// The schema of the result: that of the statement's description. Batches are of the same types, and a column of theirs may be
     /// known to have no nulls.
     pub schema: SchemaRef,
+    /// Kept until the job is released: the files of a table that is dropped meanwhile stay for as long.
+    pub reads: TablesRead,
 }
 
 impl PlannedJob {
@@ -279,6 +282,25 @@ impl PlannerSession {
         .await?
     }
 
+    /// Begins an INSERT of the values that a client binds to the parameters of `text`, however many rows of them; `None` for other
+    /// statements. Whoever writes them publishes them with the publication.
+    ///
+    /// # Errors
+    /// Those of planning, as [`Self::ingest`].
+    pub async fn bound_insert(&self, text: &str) -> Result<Option<(BoundInsert, Publication)>> {
+        let inner = Arc::clone(&self.inner);
+        let text = text.to_owned();
+        let place = self.place()?;
+        on_planning_stack(move || async move {
+            let _place = place;
+            match inner.bound_insert(&text).await {
+                Ok(insert) => Ok(insert),
+                Err(error) => Err(diagnose(error, &inner.names())),
+            }
+        })
+        .await?
+    }
+
     /// Creates a table over files that are published.
     ///
     /// # Errors
@@ -439,24 +461,39 @@ impl Inner {
 
     async fn plan(&self, text: &str, values: Option<&RecordBatch>, shape: ClusterShape) -> Result<Planned, DataFusionError> {
         let query = self.query();
-        let state = self.state(&query);
+        let scope = self.scope(&query);
+        let mut planned = self.plan_in(&scope.state(), text, values, query, shape).await?;
+        if let Planned::Job(job) | Planned::Analyze(job) | Planned::Write { job, .. } = &mut planned {
+            job.reads = scope.read();
+        }
+        Ok(planned)
+    }
+
+    async fn plan_in(
+        &self,
+        state: &SessionState,
+        text: &str,
+        values: Option<&RecordBatch>,
+        query: QueryConfig,
+        shape: ClusterShape,
+    ) -> Result<Planned, DataFusionError> {
         let has_values = values.is_some_and(|values| values.num_columns() > 0);
-        let meaning = sql::resolve(sql::parse(text)?, &state, &self.access, &query.directory, Values::Rows(values)).await?;
+        let meaning = sql::resolve(sql::parse(text)?, state, &self.access, &query.directory, Values::Rows(values)).await?;
         match meaning {
             Meaning::Query(plan) if has_values => {
-                self.query_job(&plan, &state, &query, shape).await.map(Planned::with_nullable_columns)
+                self.query_job(&plan, state, &query, shape).await.map(Planned::with_nullable_columns)
             }
-            Meaning::Query(plan) => self.query_job(&plan, &state, &query, shape).await,
+            Meaning::Query(plan) => self.query_job(&plan, state, &query, shape).await,
             Meaning::Explain { plan, verbose } => {
-                explain_query(&plan, verbose, (&state, &self.access.warehouse), &query, shape).await
+                explain_query(&plan, verbose, (state, &self.access.warehouse), &query, shape).await
             }
             Meaning::Analyze(plan) => {
-                let optimized = logical::optimize(&plan, &state)?;
-                let physical = physical_plan(&optimized, &state, &query, shape).await?;
-                Ok(Planned::Analyze(job(physical, &query, &state)?))
+                let optimized = logical::optimize(&plan, state)?;
+                let physical = physical_plan(&optimized, state, &query, shape).await?;
+                Ok(Planned::Analyze(job(physical, &query, state)?))
             }
-            Meaning::Write(plan) => self.write_job(&plan, &state, &query, shape).await,
-            Meaning::Session(plan) => self.change_session(text, plan, &state, &query, shape).await,
+            Meaning::Write(plan) => self.write_job(&plan, state, &query, shape).await,
+            Meaning::Session(plan) => self.change_session(text, plan, state, &query, shape).await,
             Meaning::Setting(statement) => self.setting(statement).map_err(|error| DataFusionError::External(Box::new(error))),
         }
     }
@@ -503,6 +540,15 @@ impl Inner {
         let physical = write_plan(&draft, state, query, shape).await?;
         let job = job(physical, query, state)?;
         Ok(Planned::Write { job, publication: draft.publication, table: draft.table })
+    }
+
+    async fn bound_insert(&self, text: &str) -> Result<Option<(BoundInsert, Publication)>, DataFusionError> {
+        let query = self.query();
+        let state = self.state(&query);
+        match sql::resolve(sql::parse(text)?, &state, &self.access, &query.directory, Values::Open).await? {
+            Meaning::Write(plan) => write::bound_insert(&plan, &state).await,
+            _ => Ok(None),
+        }
     }
 
     /// DDL, SET and prepared statements; EXECUTE becomes a query.
@@ -664,7 +710,7 @@ fn job(physical: Physical, query: &QueryConfig, state: &SessionState) -> Result<
     let graph =
         StageGraph { stages: stages::split(physical.plan, division, &state.task_ctx())?, settings: settings(state, query) };
     graph.validate().map_err(|error| DataFusionError::External(Box::new(error)))?;
-    Ok(PlannedJob { graph, schema })
+    Ok(PlannedJob { graph, schema, reads: TablesRead::default() })
 }
 
 /// The session's DataFusion options that differ from the defaults, and what executors must know of its own: nothing of them is in a

@@ -101,7 +101,7 @@ pub(crate) async fn resolve(
         LogicalPlan::Analyze(analyze) => Meaning::Analyze(LogicalPlan::clone(&analyze.input)),
         plan if write::is_write(&plan, state, &access.warehouse) => Meaning::Write(plan),
         LogicalPlan::Dml(dml) => return Err(unsupported_change(dml.name())),
-        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if reads_tables(&create.input)? => {
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if write::reads_tables(&create.input) => {
             let error =
                 Error::unsupported("CREATE TABLE AS a query over tables needs a folder for new tables, and there is none");
             let help =
@@ -132,11 +132,6 @@ fn unsupported_change(name: &str) -> DataFusionError {
 
 fn unsupported(message: &str) -> DataFusionError {
     DataFusionError::External(Box::new(Error::unsupported(message)))
-}
-
-fn reads_tables(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
-    use datafusion::common::tree_node::TreeNode;
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::TableScan(_))))
 }
 
 /// SET, SHOW and RESET of `windrow.query.*`.

@@ -36,7 +36,9 @@ use windrow_core::message::{Registration, Report};
 use windrow_core::stage::StageGraph;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, timer};
-use windrow_planner::{Catalog, ClusterShape, PlannerSession, SessionOptions, Stores, SystemSource, Viewer, Warehouse};
+use windrow_planner::{
+    Catalog, ClusterShape, PlannedJob, PlannerSession, SessionOptions, Stores, SystemSource, TablesRead, Viewer, Warehouse,
+};
 
 use crate::results::{Asked, Statement};
 use crate::routine::Routine;
@@ -223,7 +225,8 @@ impl Coordinator {
     /// `Internal` if the graph is not valid, `Unavailable` if the coordinator has ended.
     pub async fn submit_graph(self: &Arc<Self>, graph: StageGraph, schema: SchemaRef) -> Result<Statement> {
         graph.validate()?;
-        crate::results::submit(self, graph, schema, Asked { sql: "(a graph made by hand)", user: OWNER }, false).await
+        let planned = PlannedJob { graph, schema, reads: TablesRead::default() };
+        crate::results::submit(self, planned, Asked { sql: "(a graph made by hand)", user: OWNER }, false).await
     }
 
     /// Ends every job and the local executors, tells the others to leave, and ends the loop.

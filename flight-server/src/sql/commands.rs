@@ -97,7 +97,7 @@ impl SqlService {
         Ok(PreparedStatementResult {
             prepared_statement_handle: self.seal(&Prepared::new(query.query)).map_err(fail)?,
             dataset_schema,
-            parameter_schema: wire_schema::ipc(&description.parameters).map_err(fail)?,
+            parameter_schema: wire_schema::ipc(&wire_schema::for_drivers(&description.parameters, false)).map_err(fail)?,
             is_update: Some(description.is_update),
         })
     }

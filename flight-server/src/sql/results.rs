@@ -213,7 +213,7 @@ impl Results {
             Gone::Expired => error(format!("the result of job {number} expired after {ttl}"))
                 .with_help("run the query again; results.ttl is how long a result is kept after the last call about it"),
             Gone::Closed => error(format!("the result of job {number} was released when its session was closed")),
-            Gone::Cancelled => error(format!("the result of job {number} was released when it was cancelled")),
+            Gone::Cancelled => Error::new(ErrorKind::Cancelled, format!("job {number} was cancelled, and its result released")),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchemaRef, TableReference};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -40,9 +41,10 @@ impl Warehouse {
         Self((!root.is_empty()).then(|| Arc::new(Folder { root: root.trim_end_matches('/').to_owned(), stores })))
     }
 
-    /// Whether a new table of this name is kept here: a temporary one is not, its rows are in memory.
-    pub(super) fn takes(&self, name: &TableReference, state: &SessionState) -> bool {
-        self.0.is_some() && resolved(name, state).schema.as_ref() != TEMP
+    /// Whether a new table is kept here. A temporary one of values is not: its rows are in memory.
+    pub(super) fn takes(&self, create: &CreateMemoryTable, state: &SessionState) -> bool {
+        let is_temporary = || resolved(&create.name, state).schema.as_ref() == TEMP;
+        self.0.is_some() && (!is_temporary() || reads_tables(&create.input))
     }
 
     /// A new folder for a table.
@@ -124,6 +126,11 @@ pub(super) fn new_table(
     let name = TableReference::full(resolved.catalog, resolved.schema, resolved.table);
     let schema = Arc::new(schema.as_ref().clone().strip_qualifiers());
     Ok((publication, spec, NewTable { name, schema, location: format!("{}/", target.name()), or_replace }))
+}
+
+/// Whether a query has rows that are not in its text.
+pub(crate) fn reads_tables(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::TableScan(_)))).unwrap_or(true)
 }
 
 fn resolved(name: &TableReference, state: &SessionState) -> datafusion::common::ResolvedTableReference {

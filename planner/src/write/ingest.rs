@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
@@ -19,7 +20,11 @@ use super::format::ours;
 use super::partition::PartitionFiles;
 use super::publish::{Place, Publication, WrittenFile};
 use super::statement::table_spec;
+use crate::catalog::{CATALOG, TEMP};
 use crate::permission::Need;
+
+/// What the keys begin with that name an extension type.
+const EXTENSION: &str = "ARROW:extension:";
 
 /// Where a client's rows go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +91,7 @@ pub(crate) async fn ingest(
     state: &SessionState,
     warehouse: &Warehouse,
 ) -> Result<(Ingest, Publication)> {
-    let name = reference(target)?;
+    let (name, given) = (reference(target)?, &without_metadata(given));
     let found = existing(&name, state).await?;
     let is_new = match (target.mode, &found) {
         (IngestMode::Create, Some(_)) => return Err(taken(&name)),
@@ -96,29 +101,35 @@ pub(crate) async fn ingest(
         (IngestMode::Create | IngestMode::CreateAppend, None) | (IngestMode::Replace, _) => true,
         (IngestMode::Append | IngestMode::CreateAppend, Some(_)) => false,
     };
-    let (publication, spec, table, schema) = match found.filter(|_| !is_new) {
-        Some(provider) => {
-            let (publication, spec) = table_spec(&provider, &name, Place::Append, state, true).await?;
-            (publication, spec, None, provider.schema())
-        }
-        None => {
-            let creation = Creation { name, or_replace: target.mode == IngestMode::Replace };
-            let columns = Arc::new(DFSchema::try_from(given.as_ref().clone())?);
-            let (publication, spec, table) = new_table(creation, columns, state, warehouse)?;
-            (publication, spec, Some(table), Arc::clone(given))
-        }
+    if let Some(provider) = found.filter(|_| !is_new) {
+        return Ingest::append(&provider, &name, given, state).await;
+    }
+    let creation = Creation { name, or_replace: target.mode == IngestMode::Replace };
+    let columns = Arc::new(DFSchema::try_from(given.as_ref().clone())?);
+    let (publication, spec, table) = new_table(creation, columns, state, warehouse)?;
+    let files = begin(spec, given, state)?;
+    Ok((Ingest { files, columns: sources(given, given)?, schema: Arc::clone(given), table: Some(table) }, publication))
+}
+
+/// The columns without what their source says of itself: only what makes a type of its own is about the values.
+fn without_metadata(schema: &Schema) -> SchemaRef {
+    let plain = |field: &FieldRef| {
+        let kept = field.metadata().iter().filter(|(key, _)| key.starts_with(EXTENSION));
+        let kept = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+        field.as_ref().clone().with_metadata(kept)
     };
-    let files = begin(spec, &schema, state)?;
-    Ok((Ingest { files, columns: sources(&schema, given)?, schema, table }, publication))
+    Arc::new(Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>()))
 }
 
 fn reference(target: &IngestTarget) -> Result<TableReference> {
     let IngestTarget { catalog, schema, table, temporary, .. } = target;
     if *temporary {
-        let what = "rows cannot be sent into a temporary table";
-        return Err(ours(
-            Error::unsupported(what).with_help("send them into a table that is not temporary, and drop it afterwards"),
-        ));
+        if let Some(schema) = schema.as_deref().filter(|schema| *schema != TEMP) {
+            let what = format!("'{table}' is temporary, and the schema '{schema}' was named");
+            let help = "name no schema; drivers keep the one of an earlier call, so use a new cursor";
+            return Err(ours(Error::new(ErrorKind::InvalidQuery, what).with_help(help)));
+        }
+        return Ok(TableReference::full(CATALOG, TEMP, table.as_str()));
     }
     Ok(match (catalog.as_deref(), schema.as_deref()) {
         (Some(catalog), Some(schema)) => TableReference::full(catalog, schema, table.as_str()),
@@ -196,6 +207,19 @@ fn lossless(values: &ArrayRef, to: &FieldRef) -> Result<ArrayRef> {
 }
 
 impl Ingest {
+    /// Begins to add rows of `given` columns to a table.
+    pub(super) async fn append(
+        table: &Arc<dyn TableProvider>,
+        name: &TableReference,
+        given: &SchemaRef,
+        state: &SessionState,
+    ) -> Result<(Self, Publication)> {
+        let (publication, spec) = table_spec(table, name, Place::Append, state, true).await?;
+        let schema = table.schema();
+        let files = begin(spec, &schema, state)?;
+        Ok((Self { files, columns: sources(&schema, given)?, schema, table: None }, publication))
+    }
+
     /// Writes some rows.
     ///
     /// # Errors
@@ -212,7 +236,7 @@ impl Ingest {
         let columns = columns.collect::<Result<Vec<_>>>()?;
         // Nulls where there may be none are found by the writer, which names the column.
         let fields: Vec<_> = self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-        let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+        let schema = Arc::new(Schema::new(fields));
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         self.files.write(&RecordBatch::try_new_with_options(schema, columns, &options)?).await
     }
@@ -227,6 +251,6 @@ impl Ingest {
     }
 }
 
-fn failed(error: datafusion::error::DataFusionError) -> Error {
+pub(super) fn failed(error: datafusion::error::DataFusionError) -> Error {
     crate::diagnose::diagnose(error, &crate::session::Names::default())
 }

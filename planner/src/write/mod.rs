@@ -9,6 +9,7 @@
 //! file.rs        one file that is being written
 //! create.rs      CREATE TABLE: a folder of the warehouse, and a table over it
 //! ingest.rs      rows that a client sends
+//! bound.rs       INSERT of values that a client binds
 //! publish.rs     the files of the attempts that won become visible, once
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! coordinator when the job has committed. An attempt that fails, is cancelled or comes second therefore changes nothing that a reader
 //! sees.
 
+mod bound;
 mod create;
 mod exec;
 mod file;
@@ -26,14 +28,17 @@ mod publish;
 mod statement;
 mod target;
 
-pub(crate) use create::is_settled;
+pub use bound::BoundInsert;
+pub(crate) use bound::bound_insert;
 pub use create::{NewTable, Warehouse};
+pub(crate) use create::{is_settled, reads_tables};
 pub use exec::writes_files;
 pub(crate) use exec::{WriteExec, WriteSpec};
 pub(crate) use ingest::ingest;
 pub use ingest::{Ingest, IngestMode, IngestTarget};
 pub use publish::{Publication, WrittenFile, count_rows, count_schema};
 pub(crate) use statement::{Draft, complete, draft, is_write};
+pub(crate) use target::Folder;
 
 #[cfg(test)]
 mod tests;

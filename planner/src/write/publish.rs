@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use windrow_core::{Error, ErrorKind, Result, clock, rand};
 
 use super::partition::UNPUBLISHED;
-use super::target::{STAGING, Target, files_below, is_file, local_path};
+use super::target::{STAGING, Target, files_below, is_file, local_path, remove_folder};
 
 /// Files that are moved at once.
 const MOVES_AT_ONCE: usize = 8;
@@ -231,7 +231,7 @@ impl Publication {
 
     /// The names are on disk when this returns; other stores keep what they acknowledge.
     async fn sync(&self, moved: &[Path]) -> Result<()> {
-        if !self.is_local() {
+        if !self.target.is_local() {
             return Ok(());
         }
         let folders: BTreeSet<_> = moved.iter().map(|path| local_path(&parent(path))).collect();
@@ -244,22 +244,14 @@ impl Publication {
         })
     }
 
-    fn is_local(&self) -> bool {
-        self.target.store.starts_with("file:")
-    }
-
     /// Removes a folder and all in it.
     async fn remove(&self, folder: &Path) -> object_store::Result<()> {
-        if self.is_local() {
-            let (folder, staging) = (local_path(folder), local_path(&self.folder.clone().join(STAGING)));
-            // Removed by others meanwhile is as good; another write may hold the folder above.
-            let _ = tokio::fs::remove_dir_all(folder).await;
-            let _ = tokio::fs::remove_dir(staging).await;
-            return Ok(());
+        remove_folder(self.store.as_ref(), self.target.is_local(), folder).await?;
+        if self.target.is_local() {
+            // Another write may hold it.
+            let _ = tokio::fs::remove_dir(local_path(&self.folder.clone().join(STAGING))).await;
         }
-        let files: Vec<_> = self.store.list(Some(folder)).map_ok(|file| file.location).try_collect().await?;
-        let deleted = self.store.delete_stream(futures::stream::iter(files.into_iter().map(Ok)).boxed());
-        deleted.try_for_each(|_path| futures::future::ready(Ok(()))).await
+        Ok(())
     }
 
     async fn remove_stale(&self) -> object_store::Result<()> {

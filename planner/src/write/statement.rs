@@ -108,7 +108,7 @@ pub(crate) fn is_write(plan: &LogicalPlan, state: &SessionState, warehouse: &War
     match plan {
         LogicalPlan::Copy(_) => true,
         LogicalPlan::Dml(dml) => matches!(dml.op, WriteOp::Insert(_)),
-        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => warehouse.takes(&create.name, state),
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => warehouse.takes(create, state),
         _ => false,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use url::{Position, Url};
@@ -65,6 +65,11 @@ impl Target {
         state.runtime_env().object_store(ObjectStoreUrl::parse(&self.store)?)
     }
 
+    /// Whether it is on this machine's disks.
+    pub(super) fn is_local(&self) -> bool {
+        self.store.starts_with("file:")
+    }
+
     /// As people write it.
     pub(crate) fn name(&self) -> String {
         let root = root(&self.store);
@@ -97,6 +102,37 @@ pub(super) async fn files_below(store: &dyn ObjectStore, folder: &Path, max: usi
         }
     }
     Ok(found)
+}
+
+/// A folder that is removed with all in it when the table is gone whose files are there.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    store: Arc<dyn ObjectStore>,
+    target: Target,
+}
+
+impl Folder {
+    /// The folder of this name, which is absolute.
+    pub(crate) fn open(name: &str, state: &SessionState) -> Result<Self> {
+        let target = Target::parse(name, "")?;
+        Ok(Self { store: target.open(state)?, target })
+    }
+
+    pub(crate) async fn remove(&self) -> object_store::Result<()> {
+        remove_folder(self.store.as_ref(), self.target.is_local(), &self.target.path).await
+    }
+}
+
+/// Removes a folder and all in it.
+pub(super) async fn remove_folder(store: &dyn ObjectStore, is_local: bool, folder: &Path) -> object_store::Result<()> {
+    if is_local {
+        // Removed by others meanwhile is as good.
+        let _ = tokio::fs::remove_dir_all(local_path(folder)).await;
+        return Ok(());
+    }
+    let files: Vec<_> = store.list(Some(folder)).map_ok(|file| file.location).try_collect().await?;
+    let deleted = store.delete_stream(futures::stream::iter(files.into_iter().map(Ok)).boxed());
+    deleted.try_for_each(|_path| futures::future::ready(Ok(()))).await
 }
 
 /// Where a path of the local store is on this machine.

@@ -54,6 +54,11 @@ async fn a_new_table_is_written_where_there_is_a_folder_for_it() {
         let planned = session.plan(sql, SHAPE).await.unwrap();
         assert!(matches!(planned, Planned::Rows { .. }), "{sql}: {planned:?}");
     }
+    // Rows of other tables do not go into memory.
+    let error = with(Warehouse::default()).plan("CREATE TABLE u AS SELECT * FROM information_schema.tables", SHAPE).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
+    assert!(error.context.help.is_some_and(|help| help.contains("scheduler.warehouse")));
     std::fs::create_dir(folder.path().join("inner")).unwrap();
     let policy = StorePolicy::from_lists(&[folder.path().join("inner")], &[]).unwrap();
     let outside = with(Warehouse::at(&root, Arc::new(Stores::new(policy))));

@@ -312,13 +312,41 @@ async fn a_created_table_holds_what_was_selected_and_inserted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_folder_for_new_tables_none_is_made_of_a_query() {
+async fn a_table_needs_no_setting_on_one_machine() {
     let engine = Engine::start(3).await;
-    let error = engine.error(&format!("CREATE TABLE copied AS SELECT * FROM '{}/events/*.parquet'", corpus().display())).await;
-    assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
-    assert!(error.context.help.as_ref().is_some_and(|help| help.contains("scheduler.warehouse")), "{error}");
-    engine::run(&engine.session, "CREATE TABLE listed AS VALUES (1, 'a')").await.unwrap();
+    let query = format!("SELECT id, name FROM '{}/events/*.parquet'", corpus().display());
+    let expected = oracle_answer(&query).await;
+    for sql in ["CREATE TABLE copied AS", "CREATE TEMPORARY TABLE own AS"] {
+        assert_eq!(engine.write(&format!("{sql} {query}")).await, expected.rows.len() as u64, "{sql}");
+    }
+    same(&engine.answer("SELECT * FROM copied").await, &expected, "shared");
+    same(&engine.answer("SELECT * FROM temp.own").await, &expected, "temporary");
+    // A temporary table of values is in memory.
+    engine::run(&engine.session, "CREATE TEMPORARY TABLE listed AS VALUES (1, 'a')").await.unwrap();
     assert_eq!(engine.error("INSERT INTO listed VALUES (2, 'b')").await.kind, ErrorKind::Unsupported);
     assert_eq!(engine.answer("SELECT * FROM listed").await.rows.len(), 1);
+    engine.end().await;
+}
+
+/// The files of a table that is dropped stay until the statements that read it are over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_table_is_read_to_its_end() {
+    let warehouse = scratch("dropped");
+    let cluster = engine::cluster_with_warehouse(2, &warehouse).await;
+    let session = engine::session(&cluster, 5).await;
+    let engine = Engine { cluster, session };
+    assert_eq!(engine.write("CREATE TABLE t AS SELECT value AS v FROM generate_series(1, 300000)").await, 300_000);
+    let mut slow = engine.session.sql("SELECT a.v, b.v FROM t a JOIN t b ON a.v % 30000 = b.v % 30000").await.unwrap();
+    let mut rows = slow.next_batch().await.unwrap().unwrap().num_rows();
+    engine::run(&engine.session, "DROP TABLE t").await.unwrap();
+    assert_eq!(engine.error("SELECT * FROM t").await.kind, ErrorKind::NotFound);
+    assert!(!files(&warehouse).is_empty(), "the files went before their readers");
+    while let Some(batch) = slow.next_batch().await.unwrap() {
+        rows += batch.num_rows();
+    }
+    assert_eq!(rows, 3_000_000);
+    drop(slow);
+    let limit = std::time::Duration::from_secs(10);
+    windrow_tests::wait::until("no files", limit, async || files(&warehouse).is_empty().then_some(())).await;
     engine.end().await;
 }

@@ -1,6 +1,7 @@
 //! Ingest through Flight SQL's own client: modes, columns by name, casts, and streams that break.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
@@ -15,6 +16,7 @@ use prost::Message;
 use tonic::transport::Channel;
 use windrow_auth::{Principal, Role};
 use windrow_core::ErrorKind;
+use windrow_executor::timer;
 use windrow_planner::{IngestMode, IngestTarget, StorePolicy, Stores};
 
 use crate::{Access, Coordinator, CoordinatorOptions, ExecutorOptions, ServeOptions, Server, serve};
@@ -161,6 +163,16 @@ fn contents(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     found
 }
 
+/// Waits until files are gone.
+async fn gone(is_so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            timer::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timer::deadline(Duration::from_secs(10), waiting).await.expect("files are left");
+}
+
 async fn run(session: &crate::CoordinatorSession, sql: &str) -> windrow_core::Result<Vec<RecordBatch>> {
     session.execute(sql).await?.try_collect().await
 }
@@ -226,10 +238,31 @@ async fn only_writers_write_and_only_below_the_listed_folders() {
     }
     for mode in [IngestMode::Create, IngestMode::Append, IngestMode::Replace, IngestMode::CreateAppend] {
         assert_eq!(send(&reader, mode, false).await.unwrap_err().kind, ErrorKind::Denied, "{mode:?}");
-        let error = send(&reader, mode, true).await.unwrap_err();
-        assert!(matches!(error.kind, ErrorKind::Denied | ErrorKind::Unsupported), "{mode:?}: {error}");
+    }
+    // What is added to may be a table over files of others.
+    for mode in [IngestMode::Append, IngestMode::CreateAppend] {
+        assert_eq!(send(&reader, mode, true).await.unwrap_err().kind, ErrorKind::Denied, "{mode:?}");
     }
     assert!(contents(folder.path()) == before, "a reader has changed something");
+    // A temporary table is the reader's own, and hides the shared one; its files go with the session.
+    for mode in [IngestMode::Create, IngestMode::Replace] {
+        assert_eq!(send(&reader, mode, true).await.unwrap(), 1, "{mode:?}");
+    }
+    run(&reader, "CREATE TEMPORARY TABLE chosen AS SELECT a FROM shared").await.unwrap();
+    let rows = run(&reader, "SELECT a FROM sent UNION ALL SELECT a FROM temp.sent UNION ALL SELECT a FROM chosen").await.unwrap();
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
+    assert_eq!(run(&writer, "SELECT a FROM temp.sent").await.unwrap_err().kind, ErrorKind::NotFound);
+    assert!(contents(folder.path()) != before);
+    drop(reader);
+    gone(async || contents(folder.path()) == before).await;
+    // So do the files of a table that is dropped or replaced.
+    run(&writer, "CREATE SCHEMA s").await.unwrap();
+    for sql in ["CREATE TABLE s.t AS SELECT 1 AS a", "CREATE OR REPLACE TABLE s.t AS SELECT 2 AS a", "CREATE TABLE s.u (a INT)"] {
+        run(&writer, sql).await.unwrap();
+    }
+    run(&writer, "DROP TABLE s.u").await.unwrap();
+    run(&writer, "DROP SCHEMA s CASCADE").await.unwrap();
+    gone(async || contents(folder.path()) == before).await;
 
     let admin = session(&inside, Role::Admin).await;
     let file = format!("file://{}/x/", outside.display());
