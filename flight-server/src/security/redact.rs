@@ -76,10 +76,13 @@ fn without_credentials(token: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use windrow_core::cases::Cases;
+
     use super::*;
 
     #[test]
     fn security_m21_values_of_secret_options_and_credentials_of_urls_are_hidden() {
+        let mut cases = Cases::of("M21");
         for (text, planted) in [
             ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 's3://b/' OPTIONS ('aws.secret_access_key' 'planted')", "planted"),
             ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 's3://b/' OPTIONS (aws.secret_access_key = 'planted')", "planted"),
@@ -93,7 +96,9 @@ mod tests {
         ] {
             let clean = without_secrets(text, 4096);
             assert!(!clean.contains(planted), "{clean}");
+            cases.case(text);
         }
+        cases.are(9);
     }
 
     #[test]

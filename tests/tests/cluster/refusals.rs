@@ -18,6 +18,42 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// Addresses that a process listens on, as the kernel writes them.
+fn listening(pid: u32) -> Vec<String> {
+    let of_process = |entry: fs::DirEntry| fs::read_link(entry.path()).ok().map(|link| link.to_string_lossy().into_owned());
+    let sockets: Vec<String> =
+        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|entry| of_process(entry.ok()?)).collect();
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        for line in fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_own = sockets.iter().any(|socket| *socket == format!("socket:[{}]", fields[9]));
+            if fields[3] == "0A" && is_own {
+                found.push(fields[1].split(':').next().unwrap().to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn security_m1_every_role_listens_on_loopback_unless_told_otherwise() {
+    let mut cases = Cases::of("M1");
+    let help = text(&program::run(&["scheduler", "--help"], "").stdout);
+    assert!(help.contains("127.0.0.1:8815"), "{help}");
+    cases.case("a scheduler's default");
+    let (scheduler, url) = Process::listening(&["scheduler", "--bind", "127.0.0.1:0"]);
+    let executor = Process::silent(&["executor", "--scheduler", url.trim_start_matches("grpc://"), "--memory-limit", "256MB"]);
+    let (local, _) = Process::listening(&["local", "--port", "0", "--executors", "2"]);
+    for (what, process) in [("a scheduler", &scheduler), ("an executor", &executor), ("a local cluster", &local)] {
+        let all = || [vec![process.pid()], program::descendants(process.pid())].concat().into_iter().flat_map(listening);
+        let addresses = wait::until(what, LIMIT, async || Some(all().collect::<Vec<_>>()).filter(|all| !all.is_empty())).await;
+        assert!(addresses.iter().all(|address| address == "0100007F"), "{what}: {addresses:?}");
+        cases.case(what);
+    }
+    cases.are(4);
+}
+
 /// Settings that open nothing by themselves, wherever they are given.
 #[test]
 fn security_m2_settings_in_the_environment_make_no_address_public() {
@@ -48,8 +84,8 @@ fn security_m2_settings_in_the_environment_make_no_address_public() {
     cases.are(30);
 }
 
-#[test]
-fn security_m24_a_scheduler_that_cannot_write_its_audit_log_does_not_start_and_one_that_can_leaves_a_line_for_each_call() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn security_m24_a_scheduler_that_cannot_write_its_audit_log_does_not_start_and_one_that_can_leaves_a_line_for_each_call() {
     let folder = program::scratch("m24");
     let mut cases = Cases::of("M24");
     for (what, path) in [("a folder", folder.clone()), ("a folder that is not there", folder.join("none/audit"))] {
@@ -61,11 +97,11 @@ fn security_m24_a_scheduler_that_cannot_write_its_audit_log_does_not_start_and_o
     }
     let log = folder.join("audit");
     let variables = [("WINDROW_SECURITY__AUDIT_LOG", log.to_str().unwrap())];
-    let (mut scheduler, url) = Process::listening_with(&["scheduler", "--bind", "127.0.0.1:0"], &variables);
+    let (scheduler, url) = Process::listening_with(&["scheduler", "--bind", "127.0.0.1:0"], &variables);
     let asked = program::run(&["sql", "--connect", &url, "-c", "SHOW windrow.query.partitions"], "");
     assert_eq!(asked.status.code(), Some(0), "{}", text(&asked.stderr));
     scheduler.signal("TERM");
-    while scheduler.exit_code().is_none() {}
+    program::gone(&[scheduler.pid()]).await;
     let written = fs::read_to_string(&log).unwrap();
     let lines: Vec<_> = written.lines().filter(|line| line.contains("SHOW windrow.query.partitions")).collect();
     assert!(lines.len() == 1 && lines[0].contains("\"who\":\"owner\"") && lines[0].contains("\"outcome\":\"done\""), "{written}");

@@ -139,3 +139,54 @@ async fn security_m6_a_ticket_is_worth_nothing_after_its_time() {
     cases.case("an expired one, to be polled");
     cases.are(4);
 }
+
+/// Where the server connects to comes from its settings, and from nobody who calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn security_m9_an_address_that_a_client_names_is_never_connected_to() {
+    let house = House::open().await;
+    let canary = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = canary.local_addr().unwrap();
+    let mut root = house.client("root", Role::Admin).await;
+    let mut cases = Cases::of("M9");
+    let own = root.info("SELECT 1").await.unwrap();
+    let mut elsewhere = own.clone();
+    let place = format!("grpc://{address}");
+    for endpoint in &mut elsewhere.endpoint {
+        *endpoint = endpoint.clone().with_location(place.as_str());
+    }
+    let renew = RenewFlightEndpointRequest::new(elsewhere.endpoint[0].clone()).encode_to_vec();
+    let renewed = root.act("RenewFlightEndpoint", renew).await.unwrap();
+    assert!(!String::from_utf8_lossy(&renewed[0]).contains(&address.to_string()), "a location is the server's to say");
+    cases.case("the location of an endpoint that is renewed");
+    refused(&mut root, ticket_of(place.clone().into_bytes()), "an address").await;
+    cases.case("a ticket that is an address");
+    refused(&mut root, Ticket::new(place.clone()), "an address").await;
+    cases.case("a bare ticket that is an address");
+    let mut path = Request::new(FlightDescriptor::new_path(vec![place.clone()]));
+    path.metadata_mut().insert("authorization", root.bearer());
+    root.client.inner_mut().get_flight_info(path).await.unwrap_err();
+    cases.case("a path that is an address");
+    for (what, sql) in [
+        ("a file over http", format!("SELECT * FROM 'http://{address}/x.csv'")),
+        ("a table over http", format!("CREATE EXTERNAL TABLE c STORED AS CSV LOCATION 'http://{address}/x.csv'")),
+        ("a copy over http", format!("COPY (SELECT 1) TO 'http://{address}/x.csv'")),
+        (
+            "the endpoint of a store",
+            format!(
+                "CREATE EXTERNAL TABLE c STORED AS CSV LOCATION 's3://bucket/x.csv' \
+                 OPTIONS ('aws.endpoint' 'http://{address}', 'aws.allow_http' 'true', 'aws.region' 'x')"
+            ),
+        ),
+        ("a file of a host", format!("SELECT * FROM 'file://{address}/etc/passwd'")),
+        ("the metadata of a cloud", "SELECT * FROM 'http://169.254.169.254/latest/meta-data/x.csv'".to_owned()),
+    ] {
+        let error = root.error(&sql).await;
+        assert_eq!(error.kind, windrow_core::ErrorKind::Denied, "{what}: {error}");
+        cases.case(what);
+    }
+    root.act("CancelFlightInfo", CancelFlightInfoRequest::new(elsewhere).encode_to_vec()).await.unwrap();
+    cases.case("the location of an endpoint that is cancelled");
+    house.still_answers("addresses").await;
+    assert!(timer::deadline(Duration::from_millis(300), canary.accept()).await.is_none(), "somebody connected");
+    cases.are(11);
+}
