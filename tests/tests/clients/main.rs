@@ -35,6 +35,7 @@ files! {
     polars_and_pandas_read_and_write_frames: "test_frames.py",
     rows_that_are_sent_are_in_their_table_once_or_not_at_all: "test_ingest.py",
     users_log_in_over_tls: "test_login.py",
+    the_readme_is_true_of_python: "test_readme.py",
 }
 
 #[test]
