@@ -75,7 +75,7 @@ impl Scheduler {
         hold(self.admission.next(&self.config).is_none(), "I7 wake-up", || {
             "a job waits for admission while there is room".to_owned()
         })?;
-        let is_hungry = self.hungry.len() > 0;
+        let is_hungry = self.next_to_serve().is_some();
         hold(!is_hungry || self.executors.free_slots() == 0, "I7 wake-up", || "a job has work while slots are free".to_owned())?;
         for (key, reserved) in &self.alone {
             let stage = self.jobs.get(&key.1).and_then(|job| job.stages.get(key.2));

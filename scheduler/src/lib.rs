@@ -217,13 +217,30 @@ impl Scheduler {
         }
     }
 
+    /// The job to serve next, and how many slots its user may take more. Where users' slots are bounded, its cost is the number of jobs.
+    fn next_to_serve(&self) -> Option<(JobId, u32)> {
+        let percent = u64::from(self.config.user_slots_percent);
+        if percent >= 100 {
+            return self.hungry.first().map(|id| (id, u32::MAX));
+        }
+        let most = u32::try_from(self.executors.live_slots() * percent / 100).unwrap_or(u32::MAX).max(1);
+        let mut held = BTreeMap::<&str, u32>::new();
+        for job in self.jobs.values().filter(|job| job.slots > 0) {
+            *held.entry(&job.user).or_default() += job.slots;
+        }
+        self.hungry.iter().find_map(|id| {
+            let used = held.get(&*self.jobs.get(&id)?.user).copied().unwrap_or(0);
+            (used < most).then(|| (id, most - used))
+        })
+    }
+
     /// Launches as long as there are free slots and jobs with something to launch.
     fn dispatch(&mut self) {
         self.dispatch_alone();
         while self.executors.free_slots() > 0 {
-            let Some(id) = self.hungry.first() else { break };
+            let Some((id, room)) = self.next_to_serve() else { break };
             let slots = self.jobs.get(&id).map_or(0, |job| job.slots);
-            let share = self.hungry.share(self.executors.live_slots(), slots);
+            let share = self.hungry.share(self.executors.live_slots(), slots).min(room);
             if self.with_job(id, |job, cx| Ok(job.launch_next(cx, share))) != Some(true) {
                 break;
             }

