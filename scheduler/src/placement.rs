@@ -34,7 +34,7 @@ impl Job {
     /// Launches the next slice, of at most `share` partitions, where slots are free. Says whether there was anything to launch.
     pub(crate) fn launch_next(&mut self, cx: &mut Cx<'_>, share: u32) -> bool {
         let Some(&stage) = self.ready.first() else { return false };
-        let Some((start, end)) = self.stages[stage].queued.first() else { return false };
+        let Some((start, end)) = self.next_run(stage) else { return false };
         let first = &self.stages[stage].partitions[start as usize];
         let (avoid, slice_max) = (first.avoid, first.slice_max);
         let each = self.partitions_per_slot(cx, stage);

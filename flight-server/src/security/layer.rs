@@ -16,6 +16,7 @@ use super::access::Access;
 use super::caller::Caller;
 use super::credentials::{Credentials, OWNER, Refused, Verified};
 use crate::control::CONNECT_PATH;
+use crate::fetch::{REDEEM_PATH, is_for_clients};
 use crate::listener::Peer;
 use crate::wire::to_status;
 
@@ -27,7 +28,7 @@ const HANDSHAKE_PATH: &str = "/arrow.flight.protocol.FlightService/Handshake";
 pub(crate) enum Serves {
     /// Statements of clients, and the control streams of executors.
     Statements,
-    /// Shuffle data for executors and the coordinator.
+    /// Shuffle data for executors and the coordinator, results for clients.
     Shuffle,
 }
 
@@ -43,24 +44,36 @@ impl AuthenticateLayer {
         Self { credentials: access.credentials().cloned(), serves }
     }
 
-    /// What a call of `path` does, as far as the service tells.
-    fn verb(&self, path: &str) -> Verb<'static> {
+    /// What a call of `path` by `caller` does, as far as the service tells. At an executor the same call means another thing from an
+    /// executor and from a client, and reaches another service (`fetch/by_caller.rs`).
+    fn verb(&self, path: &str, caller: &Principal) -> Verb<'static> {
         match self.serves {
+            Serves::Shuffle if *caller != Principal::Executor && is_for_clients(path) => Verb::Query,
             Serves::Shuffle => Verb::Fetch,
-            Serves::Statements if path == CONNECT_PATH => Verb::Join,
+            Serves::Statements if path == CONNECT_PATH || path == REDEEM_PATH => Verb::Join,
             Serves::Statements => Verb::Query,
+        }
+    }
+
+    /// Who calls where nobody is asked.
+    fn anybody(&self, path: &str) -> Principal {
+        match self.verb(path, &Principal::Executor) {
+            Verb::Query => Principal::client(OWNER, Role::Admin),
+            _ => Principal::Executor,
         }
     }
 
     /// Who calls `path`, if they may.
     async fn caller(&self, path: &str, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Status> {
-        let verb = self.verb(path);
         let verified = match &self.credentials {
-            Some(credentials) => verify(credentials, path, headers, peer).await.map_err(|refused| refuse(&refused))?,
-            None if verb == Verb::Query => Principal::client(OWNER, Role::Admin).into(),
-            None => Principal::Executor.into(),
+            Some(credentials) => {
+                // Users log in at the scheduler alone.
+                let may_log_in = self.serves == Serves::Statements && path == HANDSHAKE_PATH;
+                verify(credentials, may_log_in, headers, peer).await.map_err(|refused| refuse(&refused))?
+            }
+            None => self.anybody(path).into(),
         };
-        authorize(&verified.principal, verb).map_err(|denied| to_status(&denied))?;
+        authorize(&verified.principal, self.verb(path, &verified.principal)).map_err(|denied| to_status(&denied))?;
         Ok(verified)
     }
 }
@@ -118,14 +131,14 @@ where
     }
 }
 
-async fn verify(credentials: &Credentials, path: &str, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Refused> {
+async fn verify(credentials: &Credentials, may_log_in: bool, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Refused> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Refused::Unknown) };
     let text = value.to_str().map_err(|_not_ascii| Refused::Unknown)?;
     let (scheme, credential) = text.split_once(' ').ok_or(Refused::Unknown)?;
     if scheme.eq_ignore_ascii_case("bearer") {
         credentials.bearer(credential.trim())
-    } else if scheme.eq_ignore_ascii_case("basic") && path == HANDSHAKE_PATH {
+    } else if scheme.eq_ignore_ascii_case("basic") && may_log_in {
         credentials.basic(credential.trim(), peer.address.ip()).await
     } else {
         Err(Refused::Unknown)
