@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 use windrow_core::config::ExecutorConfig;
 use windrow_core::{Error, ErrorKind, Result};
@@ -27,9 +28,17 @@ pub(crate) fn shared_out(config: &ExecutorConfig, name: String, together: u32) -
     options
 }
 
+/// A folder that nobody else reads.
+fn scratch() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("windrow-tables-").tempdir().map_err(|source| {
+        Error::new(ErrorKind::Unavailable, format!("no folder for tables can be made: {source}")).with_source(source)
+    })
+}
+
 /// What ends with the engine, besides its coordinator.
 #[derive(Debug, Default)]
 struct Owned {
+    warehouse: Option<TempDir>,
     server: Option<Server>,
     supervisors: Vec<Arc<Supervisor>>,
 }
@@ -44,10 +53,20 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts a coordinator without executors on the current runtime.
-    pub(crate) fn start(options: CoordinatorOptions) -> Result<Arc<Self>> {
+    /// Starts a coordinator without executors on the current runtime. All that will come are on this machine, so that a folder of
+    /// it serves as warehouse if none is set: beside the catalog that lasts, or one that goes with the engine.
+    pub(crate) fn start(mut options: CoordinatorOptions) -> Result<Arc<Self>> {
+        let mut owned = Owned::default();
+        // Where places are listed, one that is not could not be written.
+        if options.scheduler.warehouse.is_empty() && !options.stores.policy().is_listed() {
+            let folder = match &options.scheduler.state_dir {
+                Some(folder) => std::path::absolute(folder).unwrap_or_else(|_why| folder.clone()).join("warehouse"),
+                None => owned.warehouse.insert(scratch()?).path().to_owned(),
+            };
+            options.scheduler.warehouse = folder.to_string_lossy().into_owned();
+        }
         let coordinator = Coordinator::start(options)?;
-        Ok(Arc::new(Self { coordinator, owned: Mutex::new(Some(Owned::default())), runtime: Handle::current() }))
+        Ok(Arc::new(Self { coordinator, owned: Mutex::new(Some(owned)), runtime: Handle::current() }))
     }
 
     /// As [`Self::start`], for a cluster whose executors all live in this process: none can be lost without the others, so outputs
@@ -138,6 +157,7 @@ impl Engine {
             if let Some(server) = owned.server {
                 server.shutdown().await;
             }
+            drop(owned.warehouse);
         })
     }
 }

@@ -85,7 +85,7 @@ async fn a_remote_session_answers_as_an_embedded_one() {
 async fn errors_come_back_with_kind_position_and_suggestion() {
     let cluster = cluster(1).await;
     for session in [cluster.session().await.unwrap(), connect(Some(&cluster.url())).await.unwrap()] {
-        session.sql("CREATE TABLE orders AS VALUES (1)").await.unwrap().collect().await.unwrap();
+        session.sql("CREATE TEMPORARY TABLE orders AS VALUES (1)").await.unwrap().collect().await.unwrap();
         let error = session.sql("SELECT *\nFROM ordrs").await.unwrap_err();
         assert_eq!((error.kind, error.context.suggestion.as_deref()), (ErrorKind::NotFound, Some("orders")), "{error}");
         assert_eq!(error.context.span.map(|span| (span.start_line, span.start_column)), Some((2, 6)));

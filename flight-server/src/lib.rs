@@ -24,6 +24,7 @@ pub mod status;
 mod testing;
 pub mod transport;
 pub mod wire;
+mod write;
 
 pub use control::client::error_chain;
 pub use coordinator::{Coordinator, CoordinatorOptions};

@@ -24,10 +24,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::JobId;
-use windrow_core::stage::StageGraph;
 use windrow_core::{Error, Result};
 use windrow_executor::timer;
-use windrow_planner::PlannedJob;
+use windrow_planner::{PlannedJob, TablesRead};
 
 use crate::coordinator::{Coordinator, Departure, Input, JobView, Submission};
 use crate::routine::Routine;
@@ -83,6 +82,22 @@ impl Statement {
         Self { schema, job: None, rows, progress: watch::channel(JobProgress::default()).1, canceller: None }
     }
 
+    /// Takes its rows, which somebody else reads now, and gives others in their place.
+    pub(crate) fn answered_by<R>(
+        mut self,
+        schema: SchemaRef,
+        answer: impl FnOnce(BoxStream<'static, Result<RecordBatch>>) -> R,
+    ) -> Self
+    where
+        R: Stream<Item = Result<RecordBatch>> + Send + 'static,
+    {
+        let rows = match std::mem::replace(&mut self.rows, Rows::Stream(stream::empty().boxed())) {
+            Rows::Job(reader) => reader.rows(),
+            Rows::Stream(rows) => rows,
+        };
+        Self { schema, rows: Rows::Stream(answer(rows).boxed()), ..self }
+    }
+
     /// How far its job is, as it changes.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<JobProgress> {
@@ -129,12 +144,12 @@ pub(crate) struct Asked<'a> {
 /// `Unavailable` if the coordinator has ended.
 pub(crate) async fn submit(
     coordinator: &Arc<Coordinator>,
-    graph: StageGraph,
-    schema: SchemaRef,
+    planned: PlannedJob,
     asked: Asked<'_>,
     keep_metrics: bool,
 ) -> Result<Statement> {
-    let (reader, progress) = Reader::submit(coordinator, graph, asked, keep_metrics).await?;
+    let schema = Arc::clone(&planned.schema);
+    let (reader, progress) = Reader::submit(coordinator, planned, asked, keep_metrics).await?;
     let (job, canceller) = (reader.job, Canceller { job: reader.job, coordinator: Arc::clone(coordinator) });
     Ok(Statement { schema, job: Some(job), rows: Rows::Job(reader), progress, canceller: Some(canceller) })
 }
@@ -145,7 +160,7 @@ pub(crate) async fn submit(
 /// As [`submit`].
 pub(crate) async fn submit_analyze(coordinator: &Arc<Coordinator>, planned: PlannedJob, asked: Asked<'_>) -> Result<Statement> {
     let schema = PlannedJob::analyzed_schema();
-    let (reader, progress) = Reader::submit(coordinator, planned.graph, asked, true).await?;
+    let (reader, progress) = Reader::submit(coordinator, planned, asked, true).await?;
     let (job, canceller) = (reader.job, Canceller { job: reader.job, coordinator: Arc::clone(coordinator) });
     let rows = stream::once(analyze(reader)).flat_map(|answer| match answer {
         Ok(batches) => stream::iter(batches.into_iter().map(Ok).collect::<Vec<_>>()),
@@ -176,6 +191,8 @@ struct Release {
     job: JobId,
     coordinator: Arc<Coordinator>,
     alive: Option<Arc<()>>,
+    /// Files that the job may still read.
+    _reads: TablesRead,
 }
 
 impl Drop for Release {
@@ -199,17 +216,18 @@ struct Reader {
 impl Reader {
     async fn submit(
         coordinator: &Arc<Coordinator>,
-        graph: StageGraph,
+        planned: PlannedJob,
         asked: Asked<'_>,
         keep_metrics: bool,
     ) -> Result<(Self, watch::Receiver<JobProgress>)> {
+        let PlannedJob { graph, reads, .. } = planned;
         let job = coordinator.new_job();
         let partitions = graph.result().map_or(0, |stage| stage.partitions);
         let (view_sender, view) = watch::channel(JobView::default());
         let (progress_sender, progress) = watch::channel(JobProgress::default());
         let alive = Arc::new(());
         let statement = Arc::downgrade(&alive);
-        let release = Arc::new(Release { job, coordinator: Arc::clone(coordinator), alive: Some(alive) });
+        let release = Arc::new(Release { job, coordinator: Arc::clone(coordinator), alive: Some(alive), _reads: reads });
         let submission = Submission {
             job,
             graph: Arc::new(graph),

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use futures::Stream;
 use windrow_core::ids::SessionId;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
-use windrow_planner::{ClusterShape, Description, Names, Planned, PlannerSession};
+use windrow_planner::{ClusterShape, Description, IngestTarget, Names, Planned, PlannerSession};
 
 use crate::coordinator::Coordinator;
 use crate::results::{self, Asked, Statement};
+use crate::write::{self, Write};
 
 /// What statements are planned for while no executor is connected: enough for those that need none.
 const SMALLEST: ClusterShape = ClusterShape { executors: 1, slots: 1 };
@@ -61,22 +64,48 @@ impl CoordinatorSession {
         let shape = *self.coordinator.shared().shape().borrow();
         let first = if shape.slots == 0 { SMALLEST } else { shape };
         let mut planned = in_time(self.planner.plan_with(sql, values, first)).await?;
-        if shape.slots == 0 && matches!(planned, Planned::Job(_) | Planned::Analyze(_)) {
+        if shape.slots == 0 && !matches!(planned, Planned::Rows { .. }) {
             planned = in_time(self.planner.plan_with(sql, values, self.shape().await?)).await?;
         }
         let asked = Asked { sql, user: &self.user };
         match planned {
             Planned::Rows { schema, batches } => Ok(Statement::ready(schema, batches)),
-            Planned::Job(job) => results::submit(&self.coordinator, job.graph, job.schema, asked, false).await,
+            Planned::Job(job) => results::submit(&self.coordinator, job, asked, false).await,
+            Planned::Write { job, publication, table } => {
+                let write = Write::new(&self.planner, publication, table);
+                write::submit(&self.coordinator, job, write, asked).await
+            }
             Planned::Analyze(job) => results::submit_analyze(&self.coordinator, job, asked).await,
         }
+    }
+
+    /// Writes rows that a client sends into a table; returns how many. They are visible together, after the last one came.
+    ///
+    /// # Errors
+    /// Those of the stream; `InvalidQuery` for a table or columns that do not fit; those of the store. Then nothing has changed.
+    pub async fn ingest(
+        &self,
+        target: IngestTarget,
+        schema: SchemaRef,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<u64> {
+        write::ingest(&self.planner, target, schema, rows).await
+    }
+
+    /// Runs an INSERT for each row of values that a client binds, as one write; returns how many rows it inserted, `None` if `sql` is
+    /// another statement, which was not run, and the values are still there.
+    ///
+    /// # Errors
+    /// As [`Self::ingest`].
+    pub async fn insert_bound(&self, sql: &str, values: impl Stream<Item = Result<RecordBatch>> + Send) -> Result<Option<u64>> {
+        write::insert_bound(&self.planner, sql, values).await
     }
 
     /// The schema of a statement's rows, without running it.
     ///
     /// # Errors
     /// Those of planning.
-    pub async fn schema(&self, sql: &str) -> Result<arrow::datatypes::SchemaRef> {
+    pub async fn schema(&self, sql: &str) -> Result<SchemaRef> {
         in_time(self.planner.schema(sql)).await
     }
 

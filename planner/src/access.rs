@@ -12,6 +12,7 @@ use windrow_core::{Error, ErrorKind, Result};
 use crate::files::locate;
 use crate::permission::{need_of, need_of_node};
 use crate::stores::Stores;
+use crate::write::Warehouse;
 
 pub use crate::permission::Allowed;
 
@@ -20,6 +21,8 @@ pub use crate::permission::Allowed;
 pub(crate) struct Access {
     pub(crate) stores: Arc<Stores>,
     pub(crate) allowed: Allowed,
+    /// Where new shared tables go.
+    pub(crate) warehouse: Warehouse,
 }
 
 impl Access {

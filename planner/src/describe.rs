@@ -55,7 +55,7 @@ pub(crate) async fn describe(
             let prepared = context.execute_logical_plan(plan).await?.into_unoptimized_plan();
             (logical::schema(&prepared, state)?, parameters)
         }
-        Meaning::Session(plan) => (none(), parameters::schema(text, &plan)?),
+        Meaning::Session(plan) | Meaning::Write(plan) => (none(), parameters::schema(text, &plan)?),
     };
     Ok(Description { is_update, schema, parameters })
 }

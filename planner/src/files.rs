@@ -165,6 +165,21 @@ pub(crate) fn locate(name: &str, directory: &str) -> String {
     format!("{}/{name}", directory.trim_end_matches('/'))
 }
 
+/// The format of a file by its ending, and the name of its compression: `x.csv.gz` is `csv`, `gzip`.
+pub(crate) fn text_kind(path: &str) -> Option<(String, Option<&'static str>)> {
+    format_of(path)?;
+    let file = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    let (stem, last) = file.rsplit_once('.')?;
+    let compression = match last {
+        "gz" | "gzip" => "gzip",
+        "bz2" | "bzip2" => "bzip2",
+        "xz" => "xz",
+        "zst" | "zstd" => "zstd",
+        kind => return Some((kind.to_owned(), None)),
+    };
+    Some((stem.rsplit_once('.')?.1.to_owned(), Some(compression)))
+}
+
 /// The format of a file by its ending, and the ending that the table's other files must have.
 fn format_of(path: &str) -> Option<(Arc<dyn FileFormat>, String)> {
     let file = path.rsplit('/').next().unwrap_or(path);

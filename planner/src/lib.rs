@@ -34,9 +34,10 @@ mod stores;
 pub mod task_plan;
 #[cfg(test)]
 mod testing;
+mod write;
 
 pub use access::Allowed;
-pub use catalog::{Catalog, Listed, SystemSource, Viewer};
+pub use catalog::{Catalog, Listed, SystemSource, TablesRead, Viewer};
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use describe::Description;
 pub use inventory::{TableEntry, TableKind};
@@ -45,3 +46,7 @@ pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, Sess
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};
 pub use stores::{LocalRoot, StorePolicy, StorePrefix, Stores, denial};
 pub use task_plan::{TaskPlan, decode_task};
+pub use write::{
+    BoundInsert, Ingest, IngestMode, IngestTarget, NewTable, Publication, Warehouse, WrittenFile, count_rows, count_schema,
+    writes_files,
+};

@@ -50,6 +50,7 @@ use crate::runtime_filter::apply::RuntimeFilterExec;
 use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::narrow_source;
 use crate::stage_input::StageInputExec;
+use crate::write::WriteExec;
 
 /// Whether the partitions of a stage may be computed by different tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +155,10 @@ fn cut(plan: &Arc<dyn ExecutionPlan>, slice: Range<u32>) -> datafusion::error::R
     }
     if slice.start >= slice.end || slice.end > partitions(plan) {
         return internal_err!("{} has {} partitions, not {slice:?}", plan.name(), partitions(plan));
+    }
+    if let Some(write) = plan.downcast_ref::<WriteExec>() {
+        let input = cut(write.input(), slice.clone())?;
+        return Ok(Arc::new(WriteExec::new(input, Arc::clone(write.spec()), write.first() + slice.start)));
     }
     let children = plan.children();
     match rule(plan) {
@@ -319,6 +324,7 @@ fn per_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<InterleaveExec>()
         || plan.is::<SortMergeJoinExec>()
         || plan.is::<RuntimeFilterBuildExec>()
+        || plan.is::<WriteExec>()
 }
 
 fn one_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {

@@ -98,20 +98,47 @@ pub(crate) fn wanted(plan: &LogicalPlan) -> Result<BTreeMap<String, Option<DataT
         return Ok(found);
     }
     plan.apply_with_subqueries(|node| {
-        let counts_rows = matches!(node, LogicalPlan::Limit(_));
-        node.apply_expressions(|expr| {
-            let is_count = counts_rows && matches!(expr, Expr::Placeholder(_));
-            expr.apply(|expr| {
-                if let Expr::Placeholder(Placeholder { id, field }) = expr {
-                    let wants = field.as_ref().map(|field| field.data_type().clone()).filter(|wants| !wants.is_null());
-                    let wants = if is_count { Some(DataType::Int64) } else { wants };
-                    found.entry(id.clone()).and_modify(|known| *known = known.take().or(wants.clone())).or_insert(wants);
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
+        for (id, wants) in of_node(node)? {
+            found.entry(id).and_modify(|known| *known = known.take().or(wants.clone())).or_insert(wants);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// The parameters in the expressions of one operator.
+pub(crate) fn of_node(node: &LogicalPlan) -> Result<Vec<(String, Option<DataType>)>, DataFusionError> {
+    let mut found = Vec::new();
+    let counts_rows = matches!(node, LogicalPlan::Limit(_));
+    node.apply_expressions(|expr| {
+        let is_count = counts_rows && matches!(expr, Expr::Placeholder(_));
+        expr.apply(|expr| {
+            if let Expr::Placeholder(Placeholder { id, field }) = expr {
+                let wants = field.as_ref().map(|field| field.data_type().clone()).filter(|wants| !wants.is_null());
+                found.push((id.clone(), if is_count { Some(DataType::Int64) } else { wants }));
+            }
+            Ok(TreeNodeRecursion::Continue)
         })
     })?;
     Ok(found)
+}
+
+/// The values of each parameter, as many as there are rows of them, as the type that the plan wants.
+pub(crate) fn columns(
+    wanted: &BTreeMap<String, Option<DataType>>,
+    rows: &RecordBatch,
+) -> Result<BTreeMap<String, ArrayRef>, DataFusionError> {
+    check_count(wanted, rows)?;
+    let column = |(id, wants): (&String, &Option<DataType>)| Ok((id.clone(), fitted(id, column_of(id, rows)?, wants.as_ref())?));
+    wanted.iter().map(column).collect()
+}
+
+fn fitted(id: &str, values: &ArrayRef, wants: Option<&DataType>) -> Result<ArrayRef, DataFusionError> {
+    fit(values, wants).map_err(|source| {
+        let wants = wants.map(ToString::to_string).unwrap_or_default();
+        let help = format!("bind a value of the type {wants}, or write CAST around the parameter");
+        refuse(format!("the value of the parameter {id} is no {wants}: {source}"), help)
+    })
 }
 
 /// The parameters of `plan`, the plan of `text`, as a schema: by number, or in the order of the text if they have names. `Null` is
@@ -208,12 +235,7 @@ fn bind_row(
 ) -> Result<LogicalPlan, DataFusionError> {
     let mut values = Vec::new();
     for (id, wants) in wanted {
-        let column = column_of(id, rows)?.slice(row, 1);
-        let fitted = fit(&column, wants.as_ref()).map_err(|source| {
-            let wants = wants.as_ref().map(ToString::to_string).unwrap_or_default();
-            let help = format!("bind a value of the type {wants}, or write CAST around the parameter");
-            refuse(format!("the value of the parameter {id} is no {wants}: {source}"), help)
-        })?;
+        let fitted = fitted(id, &column_of(id, rows)?.slice(row, 1), wants.as_ref())?;
         values.push((id.trim_start_matches('$').to_owned(), ScalarValue::try_from_array(&fitted, 0)?));
     }
     plan.replace_params_with_values(&values.into())

@@ -22,7 +22,8 @@ use windrow_core::{Error, ErrorKind, Result};
 
 use crate::access::{Access, Allowed};
 use crate::catalog::{
-    CATALOG, Catalog, Ddl, Listed, PUBLIC, Scope, ScopeParts, SystemSource, Temporary, Viewer, listed, names, schemas_of,
+    CATALOG, Catalog, Ddl, Listed, PUBLIC, Scope, ScopeParts, SystemSource, TablesRead, Temporary, Viewer, listed, names,
+    schemas_of,
 };
 use crate::contain::contained_future;
 use crate::describe::{Description, describe};
@@ -31,6 +32,7 @@ use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side
 use crate::parameters::{self, Values};
 use crate::sql::{Meaning, SettingStatement};
 use crate::stores::Stores;
+use crate::write::{self, BoundInsert, Ingest, IngestTarget, NewTable, Publication, Warehouse, count_rows, count_schema};
 use crate::{explain, logical, physical, push_down_semi_join, sql, stages};
 
 /// Stack of the thread that plans one statement. DataFusion recurses by the depth of expressions and plans; what `sql.rs` lets
@@ -61,6 +63,15 @@ pub enum Planned {
         /// The rows, possibly none.
         batches: Vec<RecordBatch>,
     },
+    /// COPY, INSERT: run the job, whose rows name the files that it wrote, and publish those.
+    Write {
+        /// The job.
+        job: PlannedJob,
+        /// Where its files go.
+        publication: Publication,
+        /// The table to be created over the files that are published.
+        table: Option<NewTable>,
+    },
     /// EXPLAIN ANALYZE: run the job, drop its rows, then [`PlannedJob::analyzed`] makes the answer.
     Analyze(PlannedJob),
 }
@@ -83,6 +94,8 @@ pub struct PlannedJob {
     /// The schema of the result: that of the statement's description. Batches are of the same types, and a column of theirs may be
     /// known to have no nulls.
     pub schema: SchemaRef,
+    /// Kept until the job is released: the files of a table that is dropped meanwhile stay for as long.
+    pub reads: TablesRead,
 }
 
 impl PlannedJob {
@@ -128,6 +141,8 @@ pub struct SessionOptions {
     pub stores: Arc<Stores>,
     /// What its statements may do, for as long as it lives.
     pub allowed: Allowed,
+    /// Where the tables are kept that CREATE TABLE makes.
+    pub warehouse: Warehouse,
 }
 
 /// A client's session: settings and catalog. Statements may run side by side.
@@ -160,8 +175,8 @@ impl PlannerSession {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] if a setting does not fit.
     pub fn new(options: SessionOptions) -> Result<Self> {
-        let SessionOptions { query, catalog, viewer, system, stores, allowed } = options;
-        let access = Access { stores, allowed };
+        let SessionOptions { query, catalog, viewer, system, stores, allowed, warehouse } = options;
+        let access = Access { stores, allowed, warehouse };
         let unfit = |source: DataFusionError| Error::new(ErrorKind::InvalidConfig, source.to_string());
         // The catalog is not DataFusion's: each statement brings its own view of it.
         let mut config =
@@ -240,6 +255,65 @@ impl PlannerSession {
             let _place = place;
             match inner.describe(&text, values.as_ref()).await {
                 Ok(description) => Ok(description),
+                Err(error) => Err(diagnose(error, &inner.names())),
+            }
+        })
+        .await?
+    }
+
+    /// Begins to write rows that a client sends, of the columns `schema`. Whoever writes them publishes them with the publication, and
+    /// creates the table that [`Ingest::finish`] may name with [`Self::create_table`].
+    ///
+    /// # Errors
+    /// `Denied` if the session may not write; `InvalidQuery` for a table that exists or columns that do not fit it; `NotFound`;
+    /// `Unsupported` for tables that cannot be added to.
+    pub async fn ingest(&self, target: IngestTarget, schema: SchemaRef) -> Result<(Ingest, Publication)> {
+        self.inner.access.allowed.admit(target.need())?;
+        let inner = Arc::clone(&self.inner);
+        let place = self.place()?;
+        on_planning_stack(move || async move {
+            let _place = place;
+            let state = inner.state(&inner.query());
+            match write::ingest(&target, &schema, &state, &inner.access.warehouse).await {
+                Ok(ingest) => Ok(ingest),
+                Err(error) => Err(diagnose(error, &inner.names())),
+            }
+        })
+        .await?
+    }
+
+    /// Begins an INSERT of the values that a client binds to the parameters of `text`, however many rows of them; `None` for other
+    /// statements. Whoever writes them publishes them with the publication.
+    ///
+    /// # Errors
+    /// Those of planning, as [`Self::ingest`].
+    pub async fn bound_insert(&self, text: &str) -> Result<Option<(BoundInsert, Publication)>> {
+        let inner = Arc::clone(&self.inner);
+        let text = text.to_owned();
+        let place = self.place()?;
+        on_planning_stack(move || async move {
+            let _place = place;
+            match inner.bound_insert(&text).await {
+                Ok(insert) => Ok(insert),
+                Err(error) => Err(diagnose(error, &inner.names())),
+            }
+        })
+        .await?
+    }
+
+    /// Creates a table over files that are published.
+    ///
+    /// # Errors
+    /// `InvalidQuery` if one of its name has been created meanwhile.
+    pub async fn create_table(&self, table: NewTable) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        let place = self.place()?;
+        on_planning_stack(move || async move {
+            let _place = place;
+            let (query, nothing) = (inner.query(), ClusterShape { executors: 1, slots: 1 });
+            let state = inner.state(&query);
+            match inner.change_session("", table.statement(), &state, &query, nothing).await {
+                Ok(_no_rows) => Ok(()),
                 Err(error) => Err(diagnose(error, &inner.names())),
             }
         })
@@ -387,21 +461,39 @@ impl Inner {
 
     async fn plan(&self, text: &str, values: Option<&RecordBatch>, shape: ClusterShape) -> Result<Planned, DataFusionError> {
         let query = self.query();
-        let state = self.state(&query);
+        let scope = self.scope(&query);
+        let mut planned = self.plan_in(&scope.state(), text, values, query, shape).await?;
+        if let Planned::Job(job) | Planned::Analyze(job) | Planned::Write { job, .. } = &mut planned {
+            job.reads = scope.read();
+        }
+        Ok(planned)
+    }
+
+    async fn plan_in(
+        &self,
+        state: &SessionState,
+        text: &str,
+        values: Option<&RecordBatch>,
+        query: QueryConfig,
+        shape: ClusterShape,
+    ) -> Result<Planned, DataFusionError> {
         let has_values = values.is_some_and(|values| values.num_columns() > 0);
-        let meaning = sql::resolve(sql::parse(text)?, &state, &self.access, &query.directory, Values::Rows(values)).await?;
+        let meaning = sql::resolve(sql::parse(text)?, state, &self.access, &query.directory, Values::Rows(values)).await?;
         match meaning {
             Meaning::Query(plan) if has_values => {
-                self.query_job(&plan, &state, &query, shape).await.map(Planned::with_nullable_columns)
+                self.query_job(&plan, state, &query, shape).await.map(Planned::with_nullable_columns)
             }
-            Meaning::Query(plan) => self.query_job(&plan, &state, &query, shape).await,
-            Meaning::Explain { plan, verbose } => explain_query(&plan, verbose, &state, &query, shape).await,
+            Meaning::Query(plan) => self.query_job(&plan, state, &query, shape).await,
+            Meaning::Explain { plan, verbose } => {
+                explain_query(&plan, verbose, (state, &self.access.warehouse), &query, shape).await
+            }
             Meaning::Analyze(plan) => {
-                let optimized = logical::optimize(&plan, &state)?;
-                let physical = physical_plan(&optimized, &state, &query, shape).await?;
-                Ok(Planned::Analyze(job(physical, &query, &state)?))
+                let optimized = logical::optimize(&plan, state)?;
+                let physical = physical_plan(&optimized, state, &query, shape).await?;
+                Ok(Planned::Analyze(job(physical, &query, state)?))
             }
-            Meaning::Session(plan) => self.change_session(text, plan, &state, &query, shape).await,
+            Meaning::Write(plan) => self.write_job(&plan, state, &query, shape).await,
+            Meaning::Session(plan) => self.change_session(text, plan, state, &query, shape).await,
             Meaning::Setting(statement) => self.setting(statement).map_err(|error| DataFusionError::External(Box::new(error))),
         }
     }
@@ -430,6 +522,33 @@ impl Inner {
         let plan = materialize_catalog(physical.plan, &state.task_ctx()).await?;
         let job = job(Physical { plan, ..physical }, query, state)?;
         Ok(Planned::Job(PlannedJob { schema, ..job }))
+    }
+
+    /// The job of a COPY, an INSERT or a CREATE TABLE.
+    async fn write_job(
+        &self,
+        plan: &LogicalPlan,
+        state: &SessionState,
+        query: &QueryConfig,
+        shape: ClusterShape,
+    ) -> Result<Planned, DataFusionError> {
+        if write::is_settled(plan, state).await? {
+            let rows = count_rows(0).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            return Ok(Planned::Rows { schema: count_schema(), batches: vec![rows] });
+        }
+        let draft = write::draft(plan, state, &query.directory, &self.access.warehouse, true).await?;
+        let physical = write_plan(&draft, state, query, shape).await?;
+        let job = job(physical, query, state)?;
+        Ok(Planned::Write { job, publication: draft.publication, table: draft.table })
+    }
+
+    async fn bound_insert(&self, text: &str) -> Result<Option<(BoundInsert, Publication)>, DataFusionError> {
+        let query = self.query();
+        let state = self.state(&query);
+        match sql::resolve(sql::parse(text)?, &state, &self.access, &query.directory, Values::Open).await? {
+            Meaning::Write(plan) => write::bound_insert(&plan, &state).await,
+            _ => Ok(None),
+        }
     }
 
     /// DDL, SET and prepared statements; EXECUTE becomes a query.
@@ -591,7 +710,7 @@ fn job(physical: Physical, query: &QueryConfig, state: &SessionState) -> Result<
     let graph =
         StageGraph { stages: stages::split(physical.plan, division, &state.task_ctx())?, settings: settings(state, query) };
     graph.validate().map_err(|error| DataFusionError::External(Box::new(error)))?;
-    Ok(PlannedJob { graph, schema })
+    Ok(PlannedJob { graph, schema, reads: TablesRead::default() })
 }
 
 /// The session's DataFusion options that differ from the defaults, and what executors must know of its own: nothing of them is in a
@@ -609,15 +728,32 @@ fn settings(state: &SessionState, query: &QueryConfig) -> Vec<(String, String)> 
         .collect()
 }
 
+async fn write_plan(
+    draft: &write::Draft,
+    state: &SessionState,
+    query: &QueryConfig,
+    shape: ClusterShape,
+) -> Result<Physical, DataFusionError> {
+    let optimized = logical::optimize(&draft.input, state)?;
+    let physical = physical_plan(&optimized, state, query, shape).await?;
+    let plan = materialize_catalog(physical.plan, &state.task_ctx()).await?;
+    Ok(Physical { plan: draft.on(plan)?, ..physical })
+}
+
 async fn explain_query(
     plan: &LogicalPlan,
     verbose: bool,
-    state: &SessionState,
+    (state, warehouse): (&SessionState, &Warehouse),
     query: &QueryConfig,
     shape: ClusterShape,
 ) -> Result<Planned, DataFusionError> {
     let optimized = logical::optimize(plan, state)?;
-    let physical = physical_plan(&optimized, state, query, shape).await?;
+    let physical = if write::is_write(plan, state, warehouse) {
+        let draft = write::draft(plan, state, &query.directory, warehouse, false).await?;
+        write_plan(&draft, state, query, shape).await?
+    } else {
+        physical_plan(&optimized, state, query, shape).await?
+    };
     let undivided = datafusion::physical_plan::displayable(physical.plan.as_ref()).indent(true).to_string();
     let plan_of_catalog = materialize_catalog(physical.plan, &state.task_ctx()).await?;
     let job = job(Physical { plan: plan_of_catalog, cut: physical.cut }, query, state)?;

@@ -16,7 +16,7 @@ use windrow_core::{Error, ErrorKind, Result};
 use crate::access::Access;
 use crate::catalog::{in_temporary_schema, searching};
 use crate::parameters::{self, Values};
-use crate::{budget, statement};
+use crate::{budget, statement, write};
 
 /// What is to be done with a statement.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(crate) enum Meaning {
     },
     /// Run a query and show how it ran.
     Analyze(LogicalPlan),
+    /// Write the rows of a query into files: COPY, INSERT, CREATE TABLE.
+    Write(LogicalPlan),
     /// Change the session: DDL, SET of DataFusion's settings, PREPARE.
     Session(LogicalPlan),
     /// SET, SHOW or RESET of one of our settings: key without `windrow.query.`, and the value to set.
@@ -70,7 +72,7 @@ pub(crate) fn parse(text: &str) -> Result<Statement, DataFusionError> {
 /// `values` take the places of the parameters. What the session's access does not cover is refused before anything that the statement
 /// names is touched; relative paths start at `directory`.
 pub(crate) async fn resolve(
-    statement: Statement,
+    mut statement: Statement,
     state: &SessionState,
     access: &Access,
     directory: &str,
@@ -80,21 +82,37 @@ pub(crate) async fn resolve(
     if let Some(setting) = own_setting(&statement) {
         return Ok(Meaning::Setting(setting));
     }
+    write::complete(&mut statement);
     // Names are looked up in the catalog's way; what is planned from here on has the session's own settings.
     let plan = searching(state, &statement).statement_to_plan(in_temporary_schema(statement)).await?;
     let plan = parameters::bind(plan, values)?;
     access.check_plan(&plan)?;
+    if let LogicalPlan::Explain(explain) = &plan
+        && let LogicalPlan::Dml(dml) = explain.plan.as_ref()
+        && !write::is_write(&explain.plan, state, &access.warehouse)
+    {
+        return Err(unsupported_change(dml.name()));
+    }
     Ok(match plan {
         LogicalPlan::Explain(explain) => Meaning::Explain { plan: LogicalPlan::clone(&explain.plan), verbose: explain.verbose },
-        LogicalPlan::Analyze(analyze) => Meaning::Analyze(LogicalPlan::clone(&analyze.input)),
-        LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
-            return Err(unsupported("writing data (INSERT, UPDATE, DELETE, COPY) is not supported yet"));
+        LogicalPlan::Analyze(analyze) if write::is_write(&analyze.input, state, &access.warehouse) => {
+            return Err(unsupported("EXPLAIN ANALYZE of a statement that writes would write; use EXPLAIN"));
         }
-        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if reads_tables(&create.input)? => {
-            return Err(unsupported("CREATE TABLE AS a query over tables is not supported yet; use CREATE VIEW"));
+        LogicalPlan::Analyze(analyze) => Meaning::Analyze(LogicalPlan::clone(&analyze.input)),
+        plan if write::is_write(&plan, state, &access.warehouse) => Meaning::Write(plan),
+        LogicalPlan::Dml(dml) => return Err(unsupported_change(dml.name())),
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) if write::reads_tables(&create.input) => {
+            let error =
+                Error::unsupported("CREATE TABLE AS a query over tables needs a folder for new tables, and there is none");
+            let help =
+                "an administrator sets scheduler.warehouse; or use CREATE VIEW, or COPY the rows and CREATE EXTERNAL TABLE";
+            return Err(DataFusionError::External(Box::new(error.with_help(help))));
         }
         LogicalPlan::Ddl(DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_) | DdlStatement::CreateIndex(_)) => {
             return Err(unsupported("functions and indexes cannot be created by SQL"));
+        }
+        LogicalPlan::Statement(PlanStatement::Prepare(prepare)) if write::is_write(&prepare.input, state, &access.warehouse) => {
+            return Err(unsupported("PREPARE of a statement that writes is not supported; drivers prepare it by themselves"));
         }
         LogicalPlan::Statement(PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_)) => {
             return Err(unsupported("there are no transactions: every statement sees the files as they are"));
@@ -104,13 +122,16 @@ pub(crate) async fn resolve(
     })
 }
 
-fn unsupported(message: &str) -> DataFusionError {
-    DataFusionError::External(Box::new(Error::unsupported(message)))
+fn unsupported_change(name: &str) -> DataFusionError {
+    let name = name.to_uppercase();
+    let error = Error::unsupported(format!("{name} is not supported: tables are files, which are only added and replaced"));
+    let help =
+        "write the rows that stay with COPY (SELECT ...) TO 'folder/', or replace a table by CREATE OR REPLACE TABLE ... AS";
+    DataFusionError::External(Box::new(error.with_help(help)))
 }
 
-fn reads_tables(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
-    use datafusion::common::tree_node::TreeNode;
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::TableScan(_))))
+fn unsupported(message: &str) -> DataFusionError {
+    DataFusionError::External(Box::new(Error::unsupported(message)))
 }
 
 /// SET, SHOW and RESET of `windrow.query.*`.

@@ -18,6 +18,11 @@ impl Hungry {
         self.0.first().map(|entry| entry.2)
     }
 
+    /// All of them, in that order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.0.iter().map(|entry| entry.2)
+    }
+
     pub(crate) fn contains(&self, job: &Job) -> bool {
         job.hungry_as.is_some_and(|slots| self.0.contains(&(slots, job.seq, job.id)))
     }

@@ -10,7 +10,7 @@
 //! recovery.rs   failures, lost outputs, lost executors           fleet.rs      executors come, fall silent, drain and go
 //! executors.rs  slots as leases, indexes                         check.rs      what must always hold
 //! speculation.rs  a copy for a straggler                         keep.rs       results that are read more than once
-//! unfetched.rs  results that nobody reads
+//! unfetched.rs  results that nobody reads                        light.rs      queries of one task, beside large ones
 //! ```
 //!
 //! **Total.** Any event in any order is answered; one that carries a stale epoch, incarnation, generation or attempt, or that was said
@@ -40,6 +40,7 @@ mod fleet;
 mod job;
 mod jobs;
 mod keep;
+mod light;
 mod placement;
 mod recovery;
 mod runs;
@@ -240,6 +241,7 @@ impl Scheduler {
                 break;
             }
         }
+        self.dispatch_light();
     }
 
     /// Serves partitions that need an executor for themselves: one is reserved, gets no other slice, and starts once it is idle.

@@ -139,6 +139,13 @@ impl Job {
         local.map(|(_, _, Reverse(executor))| executor).or_else(|| cx.executors.most_free(avoid))
     }
 
+    /// Launches the first partition that may begin, where it takes no slot.
+    pub(crate) fn launch_light(&mut self, cx: &mut Cx<'_>, executor: ExecutorId) -> bool {
+        let Some(&stage) = self.ready.first() else { return false };
+        let Some((start, _)) = self.next_run(stage) else { return false };
+        self.launch(cx, stage, Slice { start, end: start + 1 }, executor, 0, None).is_some()
+    }
+
     /// Launches one attempt at `slice` on `executor`, where it takes `slots`; the partitions of a copy stay with the attempt that it is
     /// a copy of.
     fn launch(

@@ -18,6 +18,7 @@ use crate::{Action, Event, JobPhase, JobState, Scheduler};
 
 mod faults;
 mod keep;
+mod light;
 mod unfetched;
 
 const JOB: JobId = JobId(1);

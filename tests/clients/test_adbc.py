@@ -335,9 +335,9 @@ def test_a_query_is_polled_until_all_its_partitions_are_there(connection, cut):
         partitions, progress = [], []
         while True:
             more, _schema = cursor.adbc_execute_partitions(sql)
-            progress.append(cursor.adbc_statement.get_option_float("adbc.statement.exec.progress"))
             if not more:
                 break
+            progress.append(cursor.adbc_statement.get_option_float("adbc.statement.exec.progress"))
             partitions += more
     assert progress == sorted(progress)
     found = []

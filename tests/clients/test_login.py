@@ -119,7 +119,7 @@ def test_an_unknown_user_and_a_wrong_password_are_told_the_same(login):
     told = []
     for username, password in [("alice", "wrong"), ("nobody", PASSWORD), ("alice", ""), ("", "")]:
         with pytest.raises(adbc_driver_manager.ProgrammingError) as caught:
-            login(username=username, password=password)
+            one(login(username=username, password=password))
         told.append(str(caught.value))
     assert len(set(told[:3])) == 1
     assert not any(PASSWORD in text or "alice" in text for text in told)
@@ -127,9 +127,9 @@ def test_an_unknown_user_and_a_wrong_password_are_told_the_same(login):
 
 def test_nobody_connects_without_credentials(login):
     with pytest.raises(adbc_driver_manager.ProgrammingError):
-        login()
+        one(login())
     with pytest.raises(adbc_driver_manager.ProgrammingError):
-        login(**{"adbc.flight.sql.authorization_header": "Bearer ws1.garbage"})
+        one(login(**{"adbc.flight.sql.authorization_header": "Bearer ws1.garbage"}))
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_bearer_with_a_changed_byte_is_refused(client, login):
     middle = len(text) // 2
     changed = text[:middle] + ("A" if text[middle] != "A" else "B") + text[middle + 1 :]
     with pytest.raises(adbc_driver_manager.ProgrammingError):
-        login(**{"adbc.flight.sql.authorization_header": changed})
+        one(login(**{"adbc.flight.sql.authorization_header": changed}))
 
 
 def test_every_call_without_credentials_is_refused(client):
@@ -180,7 +180,8 @@ def test_every_call_without_credentials_is_refused(client):
         except flight.FlightUnauthenticatedError:
             continue
         except Exception as error:
-            answered[name] = error
+            if "unauthenticated" not in str(error):  # pyarrow raises OSError from GetSchema
+                answered[name] = error
         else:
             answered[name] = "no error"
     assert not answered

@@ -21,6 +21,14 @@ pub async fn cluster_by_default(executors: u32) -> LocalCluster {
     start(executors, Config::default()).await
 }
 
+/// As [`cluster`], with a folder for the tables of CREATE TABLE.
+pub async fn cluster_with_warehouse(executors: u32, folder: &std::path::Path) -> LocalCluster {
+    let mut config = Config::default();
+    config.scheduler.slice_bytes = "0B".parse().unwrap();
+    config.scheduler.warehouse = folder.display().to_string();
+    start(executors, config).await
+}
+
 async fn start(executors: u32, config: Config) -> LocalCluster {
     LocalCluster::builder().config(config).executors(executors).slots(1).memory_limit(MEMORY).in_process().start().await.unwrap()
 }

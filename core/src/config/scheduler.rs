@@ -48,6 +48,10 @@ pub struct SchedulerConfig {
     /// go to disk when memory is short. Off, outputs are released once all consumers have committed: less memory, but a loss may run
     /// released stages again. Always off where all executors live in the coordinator's own process, which can only end as a whole.
     pub keep_outputs: bool,
+    /// Where the shared tables are kept that CREATE TABLE makes: a folder, absolute, or a prefix in an object store, which all executors
+    /// reach under the same name. Empty: there is none, and CREATE TABLE makes temporary tables of few rows, in memory; where all
+    /// executors are on this machine by design, it is the folder `warehouse` of `state_dir`, or one that goes with the process.
+    pub warehouse: String,
     /// The folder in which the catalog outlives the scheduler: schemas, external tables and views. One scheduler uses it at a time.
     /// Without it the catalog ends with the process.
     pub state_dir: Option<PathBuf>,
@@ -69,6 +73,7 @@ impl Default for SchedulerConfig {
             jobs_max: 256,
             queue_max: 4096,
             keep_outputs: true,
+            warehouse: String::new(),
             state_dir: None,
         }
     }

@@ -22,10 +22,14 @@ pub(crate) struct RowChecksum {
 
 impl RowChecksum {
     /// For the rows of a plan; no sum, if another run may divide the same values among other rows: partial aggregates give up groups when
-    /// memory is short.
+    /// memory is short. Nor if the rows name files, which are others in each run.
     pub(crate) fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
         let schema = plan.schema();
-        if has_partial_aggregate(plan) { Self { columns: vec![], hashes: vec![], sum: None } } else { Self::new(&schema) }
+        if has_partial_aggregate(plan) || windrow_planner::writes_files(plan) {
+            Self { columns: vec![], hashes: vec![], sum: None }
+        } else {
+            Self::new(&schema)
+        }
     }
 
     fn new(schema: &Schema) -> Self {

@@ -36,7 +36,9 @@ use windrow_core::message::{Registration, Report};
 use windrow_core::stage::StageGraph;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, timer};
-use windrow_planner::{Catalog, ClusterShape, PlannerSession, SessionOptions, Stores, SystemSource, Viewer};
+use windrow_planner::{
+    Catalog, ClusterShape, PlannedJob, PlannerSession, SessionOptions, Stores, SystemSource, TablesRead, Viewer, Warehouse,
+};
 
 use crate::fetch::Sight;
 use crate::results::{Asked, Statement};
@@ -84,6 +86,7 @@ pub struct Coordinator {
     /// What all sessions share.
     catalog: Arc<Catalog>,
     locals: Mutex<Vec<LocalExecutor>>,
+    warehouse: Warehouse,
     next_job: AtomicU64,
     next_session: AtomicU64,
     turning: Mutex<Option<Routine>>,
@@ -128,9 +131,11 @@ impl Coordinator {
             transport: Arc::new(ClusterTransport::new(local, RESULT_WINDOW, options.dialer.clone())),
         });
         let turning = Routine::spawn("coordinator", "loop", turn(Arc::clone(&shared), queue));
+        let warehouse = Warehouse::at(&options.scheduler.warehouse, Arc::clone(&options.stores));
         Ok(Arc::new(Self {
             shared,
             options,
+            warehouse,
             catalog,
             locals: Mutex::default(),
             next_job: AtomicU64::new(1),
@@ -170,6 +175,7 @@ impl Coordinator {
             system: Some(system),
             stores: Arc::clone(&self.options.stores),
             allowed: allowed(principal),
+            warehouse: self.warehouse.clone(),
         };
         let planner = PlannerSession::new(options)?;
         Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner, principal.name().to_owned())))
@@ -221,7 +227,8 @@ impl Coordinator {
     /// `Internal` if the graph is not valid, `Unavailable` if the coordinator has ended.
     pub async fn submit_graph(self: &Arc<Self>, graph: StageGraph, schema: SchemaRef) -> Result<Statement> {
         graph.validate()?;
-        crate::results::submit(self, graph, schema, Asked { sql: "(a graph made by hand)", user: OWNER }, false).await
+        let planned = PlannedJob { graph, schema, reads: TablesRead::default() };
+        crate::results::submit(self, planned, Asked { sql: "(a graph made by hand)", user: OWNER }, false).await
     }
 
     /// Ends every job and the local executors, tells the others to leave, and ends the loop.

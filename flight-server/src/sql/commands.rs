@@ -6,8 +6,8 @@ use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
-    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
+    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelStatus, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, SchemaResult, Ticket,
@@ -24,7 +24,7 @@ use windrow_planner::statement::changes_something;
 use super::prepared::{Body, Prepared, all_values, body};
 use super::results_calls::caller;
 use super::session_proto::PreparedStatementResult;
-use super::{SqlService, actions, fail, update, wire_schema};
+use super::{SqlService, actions, fail, ingest, update, wire_schema};
 use crate::results::Statement;
 use crate::security::caller_of;
 use crate::session::CoordinatorSession;
@@ -94,7 +94,7 @@ impl SqlService {
         Ok(PreparedStatementResult {
             prepared_statement_handle: self.seal(&Prepared::new(query.query)).map_err(fail)?,
             dataset_schema,
-            parameter_schema: wire_schema::ipc(&description.parameters).map_err(fail)?,
+            parameter_schema: wire_schema::ipc(&wire_schema::for_drivers(&description.parameters, false)).map_err(fail)?,
             is_update: Some(description.is_update),
         })
     }
@@ -184,6 +184,15 @@ impl FlightSqlService for SqlService {
     ) -> Result<i64, Status> {
         let session = self.sessions.of(&request).await.map_err(fail)?;
         update::run_script(&session, &command.query).await.map_err(fail)
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        command: CommandStatementIngest,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let session = self.sessions.of(&request).await.map_err(fail)?;
+        ingest::ingest(command, &session, request.into_inner()).await.map_err(fail)
     }
 
     /// Runs a prepared statement once for each row of the body; without a body, of the rows that are bound to its handle.

@@ -18,6 +18,7 @@ mod commands;
 mod desk;
 mod door;
 mod handles;
+mod ingest;
 mod metadata;
 mod prepared;
 mod readers;

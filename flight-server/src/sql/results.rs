@@ -250,7 +250,7 @@ impl Results {
             Gone::Closed => error(format!("the result of job {number} was released when its session was closed")),
             Gone::Displaced => error(format!("the result of job {number} was read and made room for others"))
                 .with_help("run the query again; results.kept_max is how many results are kept"),
-            Gone::Cancelled => error(format!("the result of job {number} was released when it was cancelled")),
+            Gone::Cancelled => Error::new(ErrorKind::Cancelled, format!("job {number} was cancelled, and its result released")),
         }
     }
 

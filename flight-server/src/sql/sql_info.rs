@@ -132,6 +132,7 @@ fn switches(info: &mut SqlInfoDataBuilder) {
     let yes = [
         SqlInfo::FlightSqlServerSql,
         SqlInfo::FlightSqlServerCancel,
+        SqlInfo::FlightSqlServerBulkIngestion,
         SqlInfo::SqlDdlSchema,
         SqlInfo::SqlDdlTable,
         SqlInfo::SqlAllTablesAreSelectable,
@@ -149,7 +150,6 @@ fn switches(info: &mut SqlInfoDataBuilder) {
     ];
     let no = [
         SqlInfo::FlightSqlServerSubstrait,
-        SqlInfo::FlightSqlServerBulkIngestion,
         SqlInfo::FlightSqlServerIngestTransactionsSupported,
         SqlInfo::SqlDdlCatalog,
         SqlInfo::SqlSupportsDifferentTableCorrelationNames,

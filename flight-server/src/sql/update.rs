@@ -38,15 +38,19 @@ fn of_script(statement: &ScriptStatement, number: usize, count: usize, error: Er
     if error.context.help.is_none() { error.with_help(done) } else { error }
 }
 
-/// Runs a prepared statement once for each row of values, in order; the rows that it changed.
+/// Runs a prepared statement for each row of values, in order; the rows that it changed. An INSERT of values is one write of all of
+/// them; another statement is run once for each row.
 ///
 /// # Errors
-/// Those of the statement for the first row that fails, which says how many were done.
+/// Those of the statement for the first row that fails, which says how many were done; none of an INSERT.
 pub(super) async fn run_for_each(
     session: &CoordinatorSession,
     text: &str,
     mut values: BoxStream<'static, Result<RecordBatch>>,
 ) -> Result<i64> {
+    if let Some(rows) = session.insert_bound(text, &mut values).await? {
+        return Ok(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
     let (mut done, mut sum) = (0_usize, Some(0));
     while let Some(batch) = values.try_next().await? {
         for row in 0..batch.num_rows() {

@@ -23,7 +23,7 @@ use crate::wire::to_status;
 const PREFIX: &str = "ARROW:FLIGHT:SQL:";
 
 /// The schema for drivers: views become plain arrays unless `keep_views`, dictionaries their values, and each column says what SQL
-/// calls it.
+/// calls it. What files say of themselves as a whole stays behind: it is about their columns, and pandas takes it for the result's.
 pub(super) fn for_drivers(schema: &SchemaRef, keep_views: bool) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| {
         let wire = plain(field.data_type(), keep_views);
@@ -31,8 +31,7 @@ pub(super) fn for_drivers(schema: &SchemaRef, keep_views: bool) -> SchemaRef {
         let wire = if can_cast_types(field.data_type(), &wire) { wire } else { field.data_type().clone() };
         Arc::new(with_sql_metadata(field.as_ref().clone().with_data_type(wire)))
     });
-    let schema = Schema::new_with_metadata(fields.collect::<Vec<FieldRef>>(), schema.metadata().clone());
-    hydrated(&Arc::new(schema))
+    hydrated(&Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
 }
 
 /// The schema for our own clients, who know every type of Arrow's: only dictionaries become their values.

@@ -81,6 +81,8 @@ impl Ddl<'_> {
             columns: Columns::of(&table.schema()).map_err(ours)?,
         };
         let object = Object::new(self.definition(&target, Body::Table(definition)), Some(table));
+        object.files.find(&object.definition, self.state);
+        self.find_files(&target.schema);
         self.create(&target, object, existing)
     }
 
@@ -156,6 +158,7 @@ impl Ddl<'_> {
             check_catalog(catalog)?;
         }
         let name = drop.name.schema_name();
+        self.find_files(name);
         let found = self.catalog.drop_schema(name, drop.cascade).map_err(ours)?;
         if found || drop.if_exists { Ok(()) } else { Err(ours(no_schema(name))) }
     }
@@ -174,7 +177,10 @@ impl Ddl<'_> {
         check_changeable(schema)?;
         let found = match (&self.scope.temporary, schema) {
             (Some(temporary), TEMP) => temporary.drop_object(table, kind).map_err(ours)?,
-            (_, schema) => self.catalog.drop_object(schema, table, kind).map_err(ours)?,
+            (_, schema) => {
+                self.find_files(schema);
+                self.catalog.drop_object(schema, table, kind).map_err(ours)?
+            }
         };
         if found || if_exists {
             return Ok(());
@@ -218,6 +224,11 @@ impl Ddl<'_> {
             (Some(_), Existing::Keep) => Ok(true),
             _ => Ok(false),
         }
+    }
+
+    /// What is dropped next takes its files along: those that were read from disk do not know them yet.
+    fn find_files(&self, schema: &str) {
+        self.scope.objects.in_schema(schema).for_each(|object| object.files.find(&object.definition, self.state));
     }
 
     fn create(&self, target: &Target, object: Arc<Object>, existing: Existing) -> Result<()> {

@@ -71,7 +71,7 @@ pub enum Body {
 /// An external table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDefinition {
-    /// The statement that made it; empty if none did, and the rest is all there is to know.
+    /// The statement that made it; empty for the table of a CREATE TABLE, whose files are its own.
     pub sql: String,
     /// Its folders and files, absolute; they count, not the statement's.
     pub locations: Vec<String>,
@@ -83,6 +83,13 @@ pub struct TableDefinition {
     pub partition_columns: Vec<String>,
     /// Its columns when it was made, for those who ask without reading it.
     pub columns: Columns,
+}
+
+impl TableDefinition {
+    /// Whether its files were made with it, by CREATE TABLE or by rows that a client sent.
+    pub(super) fn is_made_here(&self) -> bool {
+        self.sql.is_empty()
+    }
 }
 
 /// A view.

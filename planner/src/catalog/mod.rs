@@ -5,6 +5,7 @@
 //! ddl.rs         statements that change it        build.rs      tables made of definitions
 //! scope.rs       what one statement sees          schemas.rs    the same as DataFusion asks for it
 //! temporary.rs   each session's schema `temp`     system.rs     tables about the cluster
+//! owned.rs       files that go with their table
 //! listing.rs     what there is, without reading any of it
 //! ```
 //!
@@ -15,6 +16,7 @@ mod build;
 mod ddl;
 mod definition;
 mod listing;
+mod owned;
 mod schemas;
 mod scope;
 mod store;
@@ -37,6 +39,8 @@ pub(crate) use ddl::Ddl;
 pub use definition::{Body, Columns, Definition, Kind, TableDefinition, ViewDefinition};
 pub use listing::Listed;
 pub(crate) use listing::{listed, names, schemas_of};
+use owned::OwnedFiles;
+pub use owned::TablesRead;
 pub(crate) use scope::{Scope, ScopeParts, searching, written};
 use store::{Change, Store};
 pub use system::{ExecutorRow, QueryRow, StageRow, SystemSnapshot, SystemSource, TaskRow, Viewer};
@@ -97,6 +101,7 @@ pub(crate) struct Object {
     pub(crate) definition: Definition,
     /// The table, once it was needed. A view is planned anew by each statement, with that session's settings.
     table: Mutex<Option<Arc<dyn TableProvider>>>,
+    files: OwnedFiles,
 }
 
 impl fmt::Debug for Object {
@@ -107,7 +112,7 @@ impl fmt::Debug for Object {
 
 impl Object {
     pub(crate) fn new(definition: Definition, table: Option<Arc<dyn TableProvider>>) -> Arc<Self> {
-        Arc::new(Self { definition, table: Mutex::new(table) })
+        Arc::new(Self { definition, table: Mutex::new(table), files: OwnedFiles::default() })
     }
 }
 
@@ -201,8 +206,9 @@ impl Catalog {
                 return Err(taken(before.definition.kind(), schema, name));
             }
         }
-        into.objects.insert(name.clone(), Arc::clone(&object));
+        let replaced = into.objects.insert(name.clone(), Arc::clone(&object));
         self.commit(objects, &[Change::Put(&object.definition)])?;
+        replaced.iter().for_each(|object| object.files.drop_with_last());
         Ok(true)
     }
 
@@ -237,6 +243,7 @@ impl Catalog {
             from.objects.remove(name);
         }
         self.commit(objects, &[Change::Remove(&dropped.definition)])?;
+        dropped.files.drop_with_last();
         Ok(true)
     }
 
@@ -257,6 +264,7 @@ impl Catalog {
         let held = dropped.objects.values().map(|object| &object.definition);
         let changes: Vec<_> = dropped.definition.iter().map(AsRef::as_ref).chain(held).map(Change::Remove).collect();
         self.commit(objects, &changes)?;
+        dropped.objects.values().for_each(|object| object.files.drop_with_last());
         Ok(true)
     }
 

@@ -10,6 +10,7 @@ use datafusion::sql::parser::Statement;
 use windrow_core::config::QueryConfig;
 use windrow_core::{Error, ErrorKind};
 
+use super::owned::TablesRead;
 use super::schemas::Catalogs;
 use super::system::{self, SystemSnapshot, SystemSource, Viewer};
 use super::temporary::{Temporary, TemporaryObject};
@@ -36,6 +37,8 @@ pub(crate) struct Scope {
     stores: Arc<Stores>,
     /// Taken when first needed, and then the same for all of the statement.
     snapshot: Arc<OnceLock<SystemSnapshot>>,
+    /// Whose files must stay while the statement runs.
+    read: TablesRead,
     /// The session's settings and functions, without any catalog.
     base: SessionState,
     /// The current schema.
@@ -69,6 +72,7 @@ impl Scope {
             system: parts.system.map(Arc::clone),
             stores: Arc::clone(parts.stores),
             snapshot: Arc::default(),
+            read: TablesRead::default(),
             schema: state.config_options().catalog.default_schema.clone(),
             directory: parts.query.directory.clone(),
             base: state,
@@ -98,6 +102,7 @@ impl Scope {
             system: self.system.as_ref().map(Arc::clone),
             stores: Arc::clone(&self.stores),
             snapshot: Arc::clone(&self.snapshot),
+            read: self.read.clone(),
             base: self.base.clone(),
             schema: schema.to_owned(),
             directory: directory.to_owned(),
@@ -128,7 +133,7 @@ impl Scope {
 
     pub(super) async fn temporary(self: &Arc<Self>, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.temporary.as_ref().and_then(|temporary| temporary.find(name)) {
-            Some(TemporaryObject::Defined(object)) => build::table(self, &object, true).await.map(Some),
+            Some(TemporaryObject::Defined(object)) => self.table(&object, true).await.map(Some),
             Some(TemporaryObject::Memory(table)) => Ok(Some(table)),
             None => Ok(None),
         }
@@ -136,9 +141,20 @@ impl Scope {
 
     pub(super) async fn shared(self: &Arc<Self>, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.objects.find(schema, name) {
-            Some(object) => build::table(self, &Arc::<Object>::clone(object), false).await.map(Some),
+            Some(object) => self.table(&Arc::<Object>::clone(object), false).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    async fn table(self: &Arc<Self>, object: &Arc<Object>, is_temporary: bool) -> Result<Arc<dyn TableProvider>> {
+        object.files.find(&object.definition, &self.base);
+        self.read.add(object);
+        build::table(self, object, is_temporary).await
+    }
+
+    /// The tables that were looked up so far.
+    pub(crate) fn read(&self) -> TablesRead {
+        self.read.clone()
     }
 
     /// A table about the cluster, or the session's settings.

@@ -61,6 +61,10 @@ impl Temporary {
             let message = format!("this session has {TEMPORARY_MAX} temporary tables and views, and takes no more");
             return Err(Error::new(ErrorKind::ResourcesExhausted, message).with_help("drop some"));
         }
+        if let TemporaryObject::Defined(object) = &object {
+            // Nobody has it but this session.
+            object.files.drop_with_last();
+        }
         objects.insert(name.to_owned(), object);
         Ok(true)
     }

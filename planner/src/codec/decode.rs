@@ -39,6 +39,7 @@ use crate::runtime_filter::apply::RuntimeFilterExec;
 use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::{Files, Scan};
 use crate::stage_input::{LeafRead, StageInputExec};
+use crate::write::WriteExec;
 
 /// What a task adds to a template.
 #[derive(Debug, Default)]
@@ -125,6 +126,11 @@ impl Decoder<'_> {
                 let input = self.proto_to_execution_plan(input, context)?;
                 let keys = self.exprs(&keys, &input.schema(), context)?;
                 Ok(Arc::new(RuntimeFilterExec::new(filter, input, keys, how)))
+            }
+            OurNode::Write { spec, first } => {
+                let [input] = children else { return internal_err!("a write of {} inputs", children.len()) };
+                let input = self.proto_to_execution_plan(input, context)?;
+                Ok(Arc::new(WriteExec::new(input, Arc::new(*spec), first)))
             }
             OurNode::Recursive { name, schema, is_distinct } => {
                 let [base, step] = children else { return internal_err!("a recursive query of {} terms", children.len()) };

@@ -42,6 +42,7 @@ use crate::runtime_filter::apply::RuntimeFilterExec;
 use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::{Scan, ScanFiles};
 use crate::stage_input::{LeafRead, StageInputExec};
+use crate::write::WriteExec;
 
 /// Which input of the stage holds the value of a scalar subquery.
 pub(crate) type ScalarInputs<'a> = &'a dyn Fn(&ScalarSubqueryExpr) -> Option<u32>;
@@ -149,6 +150,9 @@ impl<'a> Encoder<'a> {
         }
         if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
             return Ok(Some(OurNode::Filter { keys: self.exprs(filter.keys())?, how: filter.how() }));
+        }
+        if let Some(write) = plan.downcast_ref::<WriteExec>() {
+            return Ok(Some(OurNode::Write { spec: Box::new(write.spec().as_ref().clone()), first: write.first() }));
         }
         if let Some(table) = plan.downcast_ref::<WorkTableExec>() {
             return Ok(Some(self.codec.named(work_table(table, scope))?));

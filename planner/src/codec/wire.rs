@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime_filter::apply::FilterUse;
 use crate::scan::Scan;
+use crate::write::WriteSpec;
 
 /// A stage's plan. Nodes are flat, children before their parents, so that no message nests deeper than one node's expressions:
 /// protobuf stops at 100 levels, which is about 45 operators.
@@ -69,6 +70,8 @@ pub(crate) enum OurNode {
     FilterBuild { keys: Vec<Bytes>, keys_max: u64 },
     /// A `RuntimeFilterExec`; its inputs are the filter and the rows, whose keys these are.
     Filter { keys: Vec<Bytes>, how: FilterUse },
+    /// A `WriteExec` of the partitions from `first` on; its input is the rows.
+    Write { spec: Box<WriteSpec>, first: u32 },
     /// A `WorkTableExec`.
     WorkTable { name: String, schema: Bytes, projection: Option<Vec<u32>> },
 }

@@ -141,7 +141,7 @@ async fn several_rows_are_one_query_after_the_other() {
 fn schema_of(planned: Planned) -> SchemaRef {
     match planned {
         Planned::Rows { schema, .. } => schema,
-        Planned::Job(job) | Planned::Analyze(job) => job.schema,
+        Planned::Job(job) | Planned::Analyze(job) | Planned::Write { job, .. } => job.schema,
     }
 }
 

@@ -180,7 +180,7 @@ async fn security_m6_an_executor_process_gives_nothing_without_a_login_of_the_ow
     let request = scheduler.signed(action);
     scheduler.flight.do_action(request).await.unwrap().into_inner().try_collect::<Vec<_>>().await.unwrap();
     wait::until("its release", LIMIT, async || {
-        (refused(own, &token, ticket_of(endpoint)).await.code() == Code::NotFound).then_some(())
+        (refused(own, &token, ticket_of(endpoint)).await.code() == Code::Cancelled).then_some(())
     })
     .await;
     // Everything lives on.

@@ -159,3 +159,81 @@ async fn a_job_waits_for_the_executors_that_come_back() {
     drop(session);
     cluster.shutdown().await;
 }
+
+/// The rows of a folder, read by single-node DataFusion.
+async fn rows_of(folder: &std::path::Path) -> Answer {
+    let sql = format!("SELECT * FROM '{}/'", folder.display());
+    let (schema, batches) = windrow_tests::oracle::run(&windrow_tests::oracle::session(), &sql).await.unwrap();
+    Answer::new(&schema, &batches).sorted()
+}
+
+/// Kills while files are written: what is published is what the attempts that won wrote, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_executor_neither_loses_nor_repeats_a_row_that_is_written() {
+    let data = data().await;
+    let cluster = answers::processes(3).await;
+    let session = cluster.session().await.unwrap();
+    answers::prepare(&session, &data.folder, PARTITIONS).await;
+    let folder = program::scratch("killed-writes");
+    let query =
+        "SELECT l_orderkey, l_linenumber, count(*) AS n FROM lineitem JOIN orders ON l_orderkey = o_orderkey GROUP BY 1, 2";
+    let quiet = folder.join("quiet");
+    all(&mut session.sql(&format!("COPY ({query}) TO '{}/' STORED AS PARQUET", quiet.display())).await.unwrap()).await;
+    let expected = rows_of(&quiet).await;
+    assert!(expected.rows.len() > 50_000, "{} rows", expected.rows.len());
+    std::fs::create_dir(folder.join("table")).unwrap();
+    let create = format!(
+        "CREATE EXTERNAL TABLE written (l_orderkey BIGINT, l_linenumber INT, n BIGINT) STORED AS PARQUET LOCATION '{}/table/'",
+        folder.display()
+    );
+    all(&mut session.sql(&create).await.unwrap()).await;
+    let (mut fired, mut lost) = (0, 0);
+    for round in 0..9_u32 {
+        complete(&cluster).await;
+        let target = folder.join(if round % 3 == 2 { "table".to_owned() } else { format!("copy-{round}") });
+        let sql = match round % 3 {
+            2 => format!("INSERT OVERWRITE written {query}"),
+            _ => format!("COPY ({query}) TO '{}/' STORED AS PARQUET", target.display()),
+        };
+        let mut statement = session.sql(&sql).await.unwrap();
+        let at_kill = wait_for(&statement, PARTITIONS * (2 + round / 3)).await;
+        cluster.kill(usize::try_from(round % 3).unwrap()).await.unwrap();
+        let count = windrow_tests::rows::cells(&all(&mut statement).await)[0][0].to_string();
+        fired += u32::from(!at_kill.state.is_over());
+        lost += statement.progress().lost;
+        assert_eq!(count, expected.rows.len().to_string(), "round {round}");
+        if let Some(difference) = rows_of(&target).await.difference(&expected) {
+            panic!("round {round}: {difference}");
+        }
+        assert!(!target.join("_windrow").exists(), "round {round}: staging is left behind");
+    }
+    println!("faults fired: {fired}, partitions lost: {lost}");
+    assert!(fired >= 3, "only {fired} kills met a running write");
+    drop(session);
+    cluster.shutdown().await;
+}
+
+/// A write that is given up leaves nothing that a reader sees.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_write_leaves_nothing() {
+    let data = data().await;
+    let cluster = answers::processes(2).await;
+    let session = cluster.session().await.unwrap();
+    answers::prepare(&session, &data.folder, PARTITIONS).await;
+    let folder = program::scratch("cancelled-writes");
+    for round in 0..3 {
+        let target = folder.join(format!("copy-{round}"));
+        let sql = format!("COPY (SELECT * FROM lineitem ORDER BY l_orderkey % 17) TO '{}/' STORED AS PARQUET", target.display());
+        let sql = if round == 0 { sql.replace("ORDER BY l_orderkey % 17", "") } else { sql };
+        let statement = session.sql(&sql).await.unwrap();
+        wait_for(&statement, 1 + round * 20).await;
+        let is_over = statement.progress().state.is_over();
+        drop(statement);
+        if !is_over {
+            let left = || std::fs::read_dir(&target).into_iter().flatten().count();
+            wait::until("an empty folder", LIMIT, async || (left() == 0).then_some(())).await;
+        }
+    }
+    drop(session);
+    cluster.shutdown().await;
+}

@@ -1,0 +1,80 @@
+//! Bulk ingest: the rows of a DoPut go into a table. Next: `../write.rs`.
+
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::CommandStatementIngest;
+use arrow_flight::sql::server::PeekableFlightDataStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use windrow_core::{Error, ErrorKind, Result};
+use windrow_planner::{IngestMode, IngestTarget};
+
+use crate::session::CoordinatorSession;
+use crate::wire::from_status;
+
+/// Writes the rows of `request`; returns how many. They are visible together, after the request has ended cleanly.
+///
+/// # Errors
+/// `InvalidQuery` for a command or rows that do not fit, and those of [`CoordinatorSession::ingest`].
+pub(crate) async fn ingest(
+    command: CommandStatementIngest,
+    session: &CoordinatorSession,
+    request: PeekableFlightDataStream,
+) -> Result<i64> {
+    let target = target(&command)?;
+    let messages = request.map_err(|status| FlightError::Tonic(Box::new(status)));
+    let mut rows = FlightRecordBatchStream::new_from_flight_data(messages);
+    let first = rows.next().await.transpose().map_err(broken)?;
+    let schema = match (&first, rows.schema()) {
+        (Some(batch), _) => batch.schema(),
+        (None, Some(schema)) => std::sync::Arc::clone(schema),
+        (None, None) => return Err(Error::new(ErrorKind::InvalidQuery, "no rows and no schema were sent")),
+    };
+    let rows = stream::iter(first.map(Ok)).chain(rows.map_err(broken));
+    let count = session.ingest(target, schema, rows).await?;
+    Ok(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn target(command: &CommandStatementIngest) -> Result<IngestTarget> {
+    if command.transaction_id.is_some() {
+        return Err(Error::unsupported("there are no transactions: rows are published when the request ends"));
+    }
+    if command.table.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidQuery, "no table is named"));
+    }
+    let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    Ok(IngestTarget {
+        catalog: named(&command.catalog),
+        schema: named(&command.schema),
+        table: command.table.clone(),
+        temporary: command.temporary,
+        mode: mode(command)?,
+    })
+}
+
+/// The numbers are those of `TableDefinitionOptions`: not there is to be created (1) or an error (2); there is an error (1), added to (2)
+/// or replaced (3).
+fn mode(command: &CommandStatementIngest) -> Result<IngestMode> {
+    let options = command.table_definition_options.unwrap_or_default();
+    match (options.if_not_exist, options.if_exists) {
+        (1, 1) => Ok(IngestMode::Create),
+        (2, 2) => Ok(IngestMode::Append),
+        (1, 3) => Ok(IngestMode::Replace),
+        (1, 2) => Ok(IngestMode::CreateAppend),
+        (absent, present) => {
+            let what = format!(
+                "the table definition options ({absent}, {present}) are none of create, append, replace and create_append"
+            );
+            Err(Error::new(ErrorKind::InvalidQuery, what))
+        }
+    }
+}
+
+fn broken(error: FlightError) -> Error {
+    match error {
+        FlightError::Tonic(status) => from_status(&status),
+        other => Error::new(ErrorKind::InvalidQuery, format!("the rows that were sent cannot be read: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
