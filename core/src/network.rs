@@ -92,8 +92,8 @@ mod tests {
         ] {
             let network: Network = network.parse().unwrap();
             let holds = |address: &&str| network.contains(address.parse().unwrap());
-            assert!(inside.iter().all(|address| holds(&address)), "{network}");
-            assert!(!outside.iter().any(|address| holds(&address)), "{network}");
+            assert!(inside.iter().all(holds), "{network}");
+            assert!(!outside.iter().any(holds), "{network}");
             assert_eq!(network.to_string().parse::<Network>().unwrap(), network);
         }
     }
