@@ -51,6 +51,7 @@ fn measure(name: &'static str, slots: u32, readers: u32) -> Measured {
             address: format!("10.0.0.1:{executor}"),
             build: String::new(),
             pid: 0,
+            clients: None,
         };
         let (executor, incarnation) = (ExecutorId(executor), Incarnation(1));
         scheduler.step(Millis(0), Event::ExecutorRegistered { executor, incarnation, registration });

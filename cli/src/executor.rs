@@ -62,6 +62,7 @@ fn options(arguments: ExecutorArguments, config: &Config) -> Result<NetworkExecu
         scheduler: arguments.scheduler,
         bind: arguments.bind,
         advertise: arguments.advertise,
+        client_networks: config.executor.client_networks.clone(),
         access,
         dialer,
         executor: ExecutorOptions {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use windrow::{Error, LocalCluster};
+use windrow_core::config;
 
 use crate::args::LocalArguments;
 use crate::end::End;
@@ -18,14 +19,16 @@ pub(crate) async fn run(arguments: LocalArguments) -> Result<(), End> {
     let program =
         std::env::current_exe().map_err(|source| Error::internal("the path of this program is unknown").with_source(source))?;
     let port = arguments.port.unwrap_or_else(default_port);
-    let mut builder = LocalCluster::builder();
+    let config = config::load(None).map_err(End::starting)?;
+    let (slots, memory_limit) = (config.executor.slots, config.executor.memory_limit.as_u64());
+    let mut builder = LocalCluster::builder().config(config);
     if let Some(folder) = arguments.state_dir {
         builder = builder.state_dir(folder);
     }
     let start = builder
         .executors(arguments.executors)
-        .slots(arguments.slots.unwrap_or(0))
-        .memory_limit(arguments.memory_limit.unwrap_or(0))
+        .slots(arguments.slots.unwrap_or(slots))
+        .memory_limit(arguments.memory_limit.unwrap_or(memory_limit))
         .port(port)
         .processes(program)
         .start();

@@ -14,6 +14,7 @@ pub mod error;
 pub mod failure;
 pub mod ids;
 pub mod message;
+pub mod network;
 pub mod rand;
 pub mod stage;
 pub mod task;

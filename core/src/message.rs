@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::CancelReason;
 use crate::ids::{AttemptId, Epoch, Incarnation, JobId};
+use crate::network::Network;
 use crate::task::{JobStage, Outcome, PartitionStat, TaskMetrics, TaskSpec};
 
 /// What the coordinator tells an executor.
@@ -83,6 +84,17 @@ pub struct Registration {
     pub build: String,
     /// Its process, for status and tests; 0 in the coordinator's own process.
     pub pid: u32,
+    /// How clients read results from it; `None` where they cannot.
+    pub clients: Option<ForClients>,
+}
+
+/// How clients read results from an executor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForClients {
+    /// Its listener has a certificate.
+    pub encrypts: bool,
+    /// Networks whose clients reach its address, besides those of its own machine.
+    pub networks: Vec<Network>,
 }
 
 /// What an executor tells the coordinator.
@@ -137,7 +149,7 @@ pub enum Report {
 /// The build that both ends of a connection must share, because plans and messages are stable only within one.
 #[must_use]
 pub fn build() -> &'static str {
-    concat!("windrow ", env!("CARGO_PKG_VERSION"), " protocol 1")
+    concat!("windrow ", env!("CARGO_PKG_VERSION"), " protocol 2")
 }
 
 /// Encodes a message.

@@ -214,6 +214,7 @@ impl Executor {
             pid: std::process::id(),
             build: build().to_owned(),
             address,
+            clients: None,
         }
     }
 

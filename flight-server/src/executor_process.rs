@@ -1,4 +1,4 @@
-//! An executor as a process of its own: its shuffle service and its control stream to the coordinator.
+//! An executor as a process of its own: its listener, for other executors and for clients, and its control stream to the coordinator.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,14 +9,16 @@ use futures::stream::BoxStream;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use windrow_core::failure::Failed;
+use windrow_core::message::{ForClients, Registration};
+use windrow_core::network::Network;
 use windrow_core::transport::{FetchRequest, ShuffleTransport};
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::{Executor, ExecutorOptions, ShuffleStore, timer};
 
 use crate::control::client::ControlClient;
+use crate::fetch::{self, Asking};
 use crate::security::{Access, Dialer};
 use crate::serve::listen;
-use crate::shuffle;
 use crate::transport::NetworkTransport;
 use crate::transport::in_process::fetch_from;
 
@@ -35,6 +37,8 @@ pub struct NetworkExecutorOptions {
     pub bind: SocketAddr,
     /// The `host:port` or host that others reach it at, if that is not what it binds.
     pub advertise: Option<String>,
+    /// Networks whose clients reach it there.
+    pub client_networks: Vec<Network>,
     /// Who may fetch from it.
     pub access: Access,
     /// How it calls the coordinator and other executors.
@@ -65,11 +69,15 @@ pub async fn run_executor(
     let name = options.executor.name.clone();
     let executor = Executor::start(options.executor, Arc::clone(&transport) as Arc<dyn ShuffleTransport<RecordBatch>>, reports)?;
     transport.join(Arc::clone(executor.store()));
-    let server = shuffle::serve(listener, &name, Arc::clone(executor.store()), &options.access)?;
+    let asking = Asking::new(&options.scheduler, options.dialer.clone(), address.clone())?;
+    let server = fetch::serve(listener, &name, Arc::clone(executor.store()), &options.access, asking)?;
     tracing::info!(name, address, scheduler = options.scheduler, "executor started");
 
     let (ask, asked) = watch::channel(false);
-    let registration = executor.registration(address);
+    // Where nobody is asked who they are, executors cannot tell whose a ticket is.
+    let clients = ForClients { encrypts: options.access.encrypts(), networks: options.client_networks };
+    let clients = options.access.authenticates().then_some(clients);
+    let registration = Registration { clients, ..executor.registration(address) };
     let control = ControlClient::new(Arc::clone(&executor), &options.scheduler, options.dialer, registration, queue, asked)?;
     let leaving = async {
         leave.await;

@@ -3,12 +3,14 @@
 //!
 //! Read in the order of a query: [`session`] (a statement arrives and is planned), [`coordinator`] (the only loop),
 //! [`control`] (commands and reports over the network), [`transport`] and [`shuffle`] (segments between executors), [`results`]
-//! (rows on their way to the client), [`security`] (who may call), [`sql`] (Flight SQL around all of it), [`serve`] and [`executor_process`] (the processes).
+//! (rows on their way to the client), [`security`] (who may call), [`sql`] (Flight SQL around all of it), `fetch` (results read from
+//! executors), [`serve`] and [`executor_process`] (the processes).
 
 mod broken_off;
 pub mod control;
 pub mod coordinator;
 pub mod executor_process;
+mod fetch;
 mod listener;
 pub mod results;
 pub mod routine;

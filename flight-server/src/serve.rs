@@ -95,8 +95,9 @@ impl Server {
 pub async fn serve(coordinator: Arc<Coordinator>, options: ServeOptions) -> Result<Server> {
     let ServeOptions { bind, access } = options;
     let listener = listen(bind, &access).await?;
-    let sql = SqlService::new(Arc::clone(&coordinator), &access).server();
-    let routes = Routes::new(sql).add_service(ControlService::new(coordinator));
+    let sql = SqlService::new(Arc::clone(&coordinator), &access);
+    let control = ControlService::new(coordinator, sql.desk());
+    let routes = Routes::new(sql.server()).add_service(control);
     start(listener, "scheduler", routes, &access, Serves::Statements)
 }
 

@@ -1,5 +1,5 @@
 //! The shuffle service of an executor: Flight `DoGet` with a ticket that names segments, answered by their blocks. Next:
-//! `results.rs`. It serves nothing else.
+//! `results.rs`. It serves nothing else; what clients may read there is in `fetch/`.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -130,12 +130,12 @@ pub(crate) struct ShuffleService {
 
 impl ShuffleService {
     /// The tonic service over `store`.
-    fn server(store: Arc<ShuffleStore>) -> FlightServiceServer<Self> {
+    pub(crate) fn server(store: Arc<ShuffleStore>) -> FlightServiceServer<Self> {
         FlightServiceServer::new(Self { store }).max_decoding_message_size(TICKET_BYTES_MAX + 1024)
     }
 }
 
-/// Serves the committed segments of `store` under the name `owner`.
+/// Serves the committed segments of `store` under the name `owner`, to executors alone.
 ///
 /// # Errors
 /// `Unavailable` if the listener has no address.

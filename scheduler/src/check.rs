@@ -12,6 +12,7 @@
 //! | I8 | failure counts and generations stay within their bounds |
 //! | I9 | nothing that is wanted is gone |
 //! | I10 | a finished job with a kept result holds its result and nothing else |
+//! | I11 | a job is held only while enough of its result waits for readers, and none of them waits |
 //! | I13 | queues stay within their bounds |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,6 +138,7 @@ impl Scheduler {
             check_slices(job, stage)?;
         }
         check_kept(job)?;
+        check_unfetched(job)?;
         self.check_awake(job)
     }
 
@@ -209,7 +211,9 @@ impl Scheduler {
         hold(job.ready.is_empty() || self.hungry.contains(job), "I7 wake-up", || format!("{} is not served", job.id))?;
         let runs = job.attempts.values().any(|attempt| attempt.remaining > 0);
         let waits = self.hungry.contains(job) || self.timers.has_delayed(job.id) || self.alone.keys().any(|key| key.1 == job.id);
-        hold(runs || waits, "I7 wake-up", || format!("nothing will bring {} on", job.id))
+        // Its readers bring it on, or somebody who gives it up.
+        let is_held = job.is_held() && !job.stages[job.result()].queued.is_empty();
+        hold(runs || waits || is_held, "I7 wake-up", || format!("nothing will bring {} on", job.id))
     }
 }
 
@@ -222,6 +226,21 @@ fn check_kept(job: &Job) -> Checked {
     hold(job.stages[result].is_complete(), "I10 kept", || format!("the kept result of {} is not all there", job.id))?;
     let held = job.stages[..result].iter().position(|stage| !stage.outputs.is_empty() || stage.open > 0);
     hold(held.is_none(), "I10 kept", || format!("{} keeps its result and holds stage {held:?} too", job.id))
+}
+
+/// What waits for readers is counted right, and what they wait for is not there.
+fn check_unfetched(job: &Job) -> Checked {
+    let Some(result) = job.stages.get(job.result()) else { return Ok(()) };
+    let waits = result.partitions.iter().filter(|entry| matches!(entry.state, State::Committed(_)) && !entry.delivered);
+    let bytes = waits.fold(0_u64, |sum, entry| sum.saturating_add(entry.bytes));
+    hold(bytes == job.unfetched.bytes, "I11 unfetched", || {
+        format!("{bytes} bytes of {} wait for readers, {} counted", job.id, job.unfetched.bytes)
+    })?;
+    let is_there = |partition: &u32| result.partitions.get(*partition as usize).is_none_or(|entry| entry.state.is_available());
+    let there = job.unfetched.awaited.iter().find(|partition| is_there(partition));
+    hold(there.is_none(), "I11 unfetched", || format!("partition {there:?} of {} is awaited and there", job.id))?;
+    let may_begin = job.next_run(job.result()).is_some() && result.inputs_missing == 0;
+    hold(may_begin == result.ready, "I11 unfetched", || format!("{} may begin {may_begin}, is ready {}", job.id, result.ready))
 }
 
 /// What is counted over partitions is right.

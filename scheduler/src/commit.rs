@@ -93,7 +93,7 @@ impl Job {
         }
         if stage == self.result() {
             let location = self.location(cx, partition);
-            cx.out.push(Action::ResultReady { job: self.id, partition, location });
+            cx.out.push(Action::ResultReady { job: self.id, partition, location, bytes: stat.bytes() });
         }
         is_contradicted
     }
@@ -131,7 +131,7 @@ impl Job {
             self.leave_alone_queue(cx, stage, partition);
             self.set(stage, partition, State::Skipped);
             if stage == self.result() {
-                cx.out.push(Action::ResultReady { job: self.id, partition, location: None });
+                cx.out.push(Action::ResultReady { job: self.id, partition, location: None, bytes: 0 });
             }
         }
         running.into_iter().for_each(|number| self.cancel(cx, number, CancelReason::Enough));

@@ -47,6 +47,14 @@ pub enum Event {
         /// Which job.
         job: JobId,
     },
+    /// Somebody waits: a reader for a result partition that is not there, or a client for the end of the job, before which it reads
+    /// nothing. Said again when that goes on; only of use while the job is held for want of readers.
+    ResultAwaited {
+        /// Which job.
+        job: JobId,
+        /// The partition, or `None` for the end.
+        partition: Option<u32>,
+    },
     /// The client read everything or is gone: forget the job. Sent once for every submitted job, however it ended.
     JobReleased {
         /// Which.
@@ -183,6 +191,8 @@ pub enum Action {
         partition: u32,
         /// Where it is; `None` if a row limit made it unnecessary, which leaves it empty.
         location: Option<InputGroup>,
+        /// Its bytes in memory.
+        bytes: u64,
     },
     /// Send [`Event::Tick`] at this time or soon after. A later one replaces an earlier one.
     WakeAt(Millis),

@@ -23,6 +23,8 @@ pub(crate) struct Lease {
     pub(crate) attempt: AttemptId,
     /// How many; shrinks as partitions of the slice are done.
     pub(crate) slots: u32,
+    /// It was launched without a slot.
+    pub(crate) is_light: bool,
     /// The scheduler asked for its end and waits for the answer.
     pub(crate) cancelled: bool,
     pub(crate) launched_at: Millis,
@@ -71,6 +73,11 @@ impl Executor {
 
     fn is_usable(&self) -> bool {
         matches!(self.state, ExecutorState::Live | ExecutorState::Suspect)
+    }
+
+    /// Attempts that were launched without a slot.
+    fn light(&self) -> u32 {
+        u32::try_from(self.leases.iter().filter(|lease| lease.is_light).count()).unwrap_or(u32::MAX)
     }
 
     fn free(&self) -> u32 {
@@ -141,6 +148,14 @@ impl Executors {
         let mut candidates = self.free.iter().rev().map(|&(_, Reverse(id))| id);
         let first = candidates.next()?;
         if Some(first) == avoid { candidates.next().or(Some(first)) } else { Some(first) }
+    }
+
+    /// The executor that takes slices and runs fewest attempts without a slot, of those that run fewer than they have slots; `avoid` only if
+    /// there is no other.
+    pub(crate) fn for_light(&self, avoid: Option<ExecutorId>) -> Option<ExecutorId> {
+        let may = |executor: &Executor| executor.is_welcome() && executor.reserved.is_none() && executor.light() < executor.slots;
+        let free = self.all.iter().filter(|(_, executor)| may(executor));
+        free.min_by_key(|(id, executor)| (Some(**id) == avoid, executor.light(), **id)).map(|(&id, _)| id)
     }
 
     /// Changes an executor and keeps the indexes right.
@@ -228,7 +243,8 @@ impl Executors {
     pub(crate) fn take(&mut self, id: ExecutorId, attempt: AttemptId, slots: u32, now: Millis) {
         self.update(id, |executor| {
             executor.used = executor.used.saturating_add(slots);
-            executor.leases.push(Lease { attempt, slots, cancelled: false, launched_at: now, missing_since: None });
+            let is_light = slots == 0;
+            executor.leases.push(Lease { attempt, slots, is_light, cancelled: false, launched_at: now, missing_since: None });
         });
     }
 

@@ -18,8 +18,8 @@ impl Hungry {
         self.0.first().map(|entry| entry.2)
     }
 
-    /// All of them, in this order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = JobId> {
+    /// All of them, in that order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = JobId> + '_ {
         self.0.iter().map(|entry| entry.2)
     }
 

@@ -47,11 +47,13 @@ pub enum Fault {
     KeptRedealt,
     /// A job with a kept result holds on to what the result was made from.
     KeptWhole,
+    /// What somebody waits for does not begin while its job is held.
+    AwaitedForgotten,
 }
 
 impl Fault {
     /// Every one of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::StaleIncarnationAccepted,
         Self::GenerationNotRaised,
         Self::SlotLeakedOnCancel,
@@ -74,6 +76,7 @@ impl Fault {
         Self::KeptForgotten,
         Self::KeptRedealt,
         Self::KeptWhole,
+        Self::AwaitedForgotten,
     ];
 }
 

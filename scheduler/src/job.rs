@@ -18,6 +18,7 @@ use crate::faults::Faults;
 use crate::stage_state::{StageState, State};
 use crate::status::{Counters, JobPhase, JobProgress, StagePhase, StageProgress};
 use crate::timers::Timers;
+use crate::unfetched::Unfetched;
 
 /// Everything outside the job that a change of it touches.
 pub(crate) struct Cx<'a> {
@@ -94,6 +95,8 @@ pub(crate) struct Job {
     pub(crate) succeeded_before: bool,
     /// Its result may be read again until it is released.
     pub(crate) is_kept: bool,
+    /// What of its result waits for a reader.
+    pub(crate) unfetched: Unfetched,
 }
 
 /// Whether a partition of the consumer reads `input`.
@@ -105,8 +108,8 @@ pub(crate) fn reads(input: &StageInput, partition: u32) -> bool {
 }
 
 impl Job {
-    /// A queued job. `graph` has been validated.
-    pub(crate) fn new(id: JobId, seq: u64, user: Arc<str>, graph: Arc<StageGraph>, now: Millis) -> Self {
+    /// A queued job, of whose result at most `unfetched_max` bytes may wait for a reader. `graph` has been validated.
+    pub(crate) fn new(id: JobId, seq: u64, user: Arc<str>, graph: Arc<StageGraph>, now: Millis, unfetched_max: u64) -> Self {
         let mut needed = vec![false; graph.stages.len()];
         for (index, stage) in graph.stages.iter().enumerate().rev() {
             needed[index] |= index + 1 == graph.stages.len();
@@ -149,6 +152,7 @@ impl Job {
             retries: 0,
             succeeded_before: false,
             is_kept: false,
+            unfetched: Unfetched::new(unfetched_max),
         };
         (0..job.stages.len()).for_each(|stage| job.refresh_ready(stage));
         job
@@ -177,6 +181,9 @@ impl Job {
     pub(crate) fn set(&mut self, stage: usize, partition: u32, state: State) -> State {
         let was_complete = self.stages[stage].is_complete();
         let old = self.stages[stage].set(partition, state);
+        if stage == self.result() {
+            self.count_unfetched(partition, old, state);
+        }
         if old.is_open() != state.is_open() {
             let graph = Arc::clone(&self.graph);
             for input in &graph.stages[stage].inputs {
@@ -209,8 +216,9 @@ impl Job {
     }
 
     pub(crate) fn refresh_ready(&mut self, stage: usize) {
+        let may_begin = self.next_run(stage).is_some();
         let entry = &mut self.stages[stage];
-        let ready = entry.inputs_missing == 0 && !entry.queued.is_empty();
+        let ready = entry.inputs_missing == 0 && may_begin;
         if ready != entry.ready {
             entry.ready = ready;
             if ready {

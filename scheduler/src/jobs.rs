@@ -33,7 +33,7 @@ impl Scheduler {
         self.next_seq += 1;
         let invalid = graph.validate().err();
         let graph = if invalid.is_some() { Arc::default() } else { graph };
-        self.jobs.insert(id, Job::new(id, self.next_seq, Arc::clone(&user), graph, self.now));
+        self.jobs.insert(id, Job::new(id, self.next_seq, Arc::clone(&user), graph, self.now, self.unfetched_max));
         if let Some(error) = invalid {
             return self.end_job(id, JobState::Failed(Failed::fatal(&error)));
         }

@@ -10,6 +10,7 @@
 //! recovery.rs   failures, lost outputs, lost executors           fleet.rs      executors come, fall silent, drain and go
 //! executors.rs  slots as leases, indexes                         check.rs      what must always hold
 //! speculation.rs  a copy for a straggler                         keep.rs       results that are read more than once
+//! unfetched.rs  results that nobody reads                        light.rs      queries of one task, beside large ones
 //! ```
 //!
 //! **Total.** Any event in any order is answered; one that carries a stale epoch, incarnation, generation or attempt, or that was said
@@ -40,6 +41,7 @@ mod fleet;
 mod job;
 mod jobs;
 mod keep;
+mod light;
 mod placement;
 mod recovery;
 mod runs;
@@ -51,6 +53,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unfetched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -84,6 +87,8 @@ pub struct Scheduler {
     next_seq: u64,
     /// Jobs that run and jobs that wait to.
     admission: Admission,
+    /// Bytes of each job's result that may wait for a reader.
+    unfetched_max: u64,
     /// The last jobs forgotten, so that a repeated submission does not run again.
     released: VecDeque<JobId>,
     hungry: Hungry,
@@ -109,6 +114,7 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             next_seq: 0,
             admission: Admission::default(),
+            unfetched_max: u64::MAX,
             released: VecDeque::new(),
             hungry: Hungry::default(),
             alone: AloneQueue::new(),
@@ -120,6 +126,12 @@ impl Scheduler {
             faults: Faults::default(),
             out: Vec::new(),
         }
+    }
+
+    /// Holds each job that comes from now on when finished partitions of its result that nobody has begun to read have more than so many
+    /// bytes. 0 is no limit, as it is at first.
+    pub fn limit_unfetched(&mut self, bytes: u64) {
+        self.unfetched_max = if bytes == 0 { u64::MAX } else { bytes };
     }
 
     /// Plants a bug, to show that the checks find it.
@@ -137,6 +149,7 @@ impl Scheduler {
             Event::JobCancelled { job, why } => self.cancel_job(job, why),
             Event::ResultDelivered { job, partition, attempt } => self.delivered(job, partition, attempt),
             Event::ResultKept { job } => self.keep_result(job),
+            Event::ResultAwaited { job, partition } => self.awaited(job, partition),
             Event::JobReleased { job } => self.release_job(job),
             Event::ExecutorRegistered { executor, incarnation, registration } => {
                 self.register(executor, incarnation, &registration);
@@ -245,6 +258,7 @@ impl Scheduler {
                 break;
             }
         }
+        self.dispatch_light();
     }
 
     /// Serves partitions that need an executor for themselves: one is reserved, gets no other slice, and starts once it is idle.

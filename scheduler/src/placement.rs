@@ -34,7 +34,7 @@ impl Job {
     /// Launches the next slice, of at most `share` partitions, where slots are free. Says whether there was anything to launch.
     pub(crate) fn launch_next(&mut self, cx: &mut Cx<'_>, share: u32) -> bool {
         let Some(&stage) = self.ready.first() else { return false };
-        let Some((start, end)) = self.stages[stage].queued.first() else { return false };
+        let Some((start, end)) = self.next_run(stage) else { return false };
         let first = &self.stages[stage].partitions[start as usize];
         let (avoid, slice_max) = (first.avoid, first.slice_max);
         let each = self.partitions_per_slot(cx, stage);
@@ -137,6 +137,13 @@ impl Job {
             .filter(|&(_, free, _)| free > 0)
             .max();
         local.map(|(_, _, Reverse(executor))| executor).or_else(|| cx.executors.most_free(avoid))
+    }
+
+    /// Launches the first partition that may begin, where it takes no slot.
+    pub(crate) fn launch_light(&mut self, cx: &mut Cx<'_>, executor: ExecutorId) -> bool {
+        let Some(&stage) = self.ready.first() else { return false };
+        let Some((start, _)) = self.next_run(stage) else { return false };
+        self.launch(cx, stage, Slice { start, end: start + 1 }, executor, 0, None).is_some()
     }
 
     /// Launches one attempt at `slice` on `executor`, where it takes `slots`; the partitions of a copy stay with the attempt that it is

@@ -450,9 +450,10 @@ impl Job {
         if !(is_current || is_equal || cx.faults.has(Fault::ResultContradicted)) {
             return Err(contradiction(id));
         }
-        entry.delivered = true;
+        let state = entry.state;
+        self.fetched(partition);
         let is_over = !self.is_kept && !self.graph.stages[stage].whole;
-        if matches!(entry.state, State::Queued | State::Delayed | State::Alone) && is_over {
+        if matches!(state, State::Queued | State::Delayed | State::Alone) && is_over {
             self.leave_alone_queue(cx, stage, partition);
             self.set(stage, partition, State::Gone);
         }

@@ -18,6 +18,8 @@ use crate::{Action, Event, JobPhase, JobState, Scheduler};
 
 mod faults;
 mod keep;
+mod light;
+mod unfetched;
 
 const JOB: JobId = JobId(1);
 
@@ -104,6 +106,7 @@ impl Cluster {
             address: String::new(),
             build: String::new(),
             pid: 0,
+            clients: None,
         };
         self.step(Event::ExecutorRegistered {
             executor: ExecutorId(executor),
@@ -614,6 +617,7 @@ enum Move {
     Deliver(u32),
     Drain(u32),
     Keep,
+    Await(Option<u32>),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -629,6 +633,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => (0..3_u32).prop_map(Move::Deliver),
         1 => (0..4_u32).prop_map(Move::Drain),
         1 => Just(Move::Keep),
+        1 => prop::option::of(0..4_u32).prop_map(Move::Await),
     ]
 }
 
@@ -720,6 +725,7 @@ fn make(cluster: &mut Cluster, history: &[Event], next: &Move) -> Option<Event> 
         }
         Move::Drain(executor) => Event::DrainAsked { executor: ExecutorId(*executor) },
         Move::Keep => Event::ResultKept { job: JOB },
+        Move::Await(partition) => Event::ResultAwaited { job: JOB, partition: *partition },
     };
     cluster.step(event.clone());
     Some(event)
@@ -738,6 +744,7 @@ proptest! {
     fn any_order_of_events_is_answered(
         kinds in any::<[u8; 4]>(),
         keep_outputs in any::<bool>(),
+        unfetched_max in 0..100_u64,
         drawn in prop::collection::vec(moves(), 0..120),
     ) {
         let config = SchedulerConfig {
@@ -745,6 +752,7 @@ proptest! {
             ..SchedulerConfig::default()
         };
         let mut cluster = Cluster::new(config, &[2, 1, 3]);
+        cluster.scheduler.limit_unfetched(unfetched_max);
         cluster.submit(drawn_graph(&kinds));
         let mut history = Vec::new();
         for next in &drawn {
@@ -768,6 +776,7 @@ proptest! {
                 cluster.step(event);
             }
             cluster.step(Event::Tick);
+            cluster.step(Event::ResultAwaited { job: JOB, partition: None });
         }
         if keep_outputs && !history.contains(&Event::ResultKept { job: JOB }) {
             let counters = cluster.scheduler.counters();

@@ -87,6 +87,12 @@ impl Logins {
         (!revoked.has(&login)).then_some(login)
     }
 
+    /// Whether a login was neither ended nor has expired; whoever asks knows that this cluster issued it.
+    #[must_use]
+    pub fn holds(&self, login: &Login, now_unix_ms: u64) -> bool {
+        now_unix_ms < login.expires_at && !self.revoked.lock().has(login)
+    }
+
     /// Ends a login. If there are a million that have not expired, the older half of them goes, and with it every login that is as old:
     /// those clients log in again.
     pub fn revoke(&self, login: &Login) {
@@ -183,8 +189,10 @@ mod tests {
         let logins = Logins::new(&ClusterKey::random());
         let [first, second] = [1, 2].map(|session| logins.issue(&alice(), session, HOUR, 0).unwrap());
         let login = logins.verify(&first, 0).unwrap();
+        assert!(logins.holds(&login, 1) && !logins.holds(&login, login.expires_at));
         logins.revoke(&login);
         logins.revoke(&login);
+        assert!(!logins.holds(&login, 1));
         assert_eq!(logins.verify(&first, 1), None);
         assert_eq!(logins.verify(&second, 1).unwrap().session, 2);
         let again = logins.issue(&alice(), 1, HOUR, 5).unwrap();

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use executor::ExecutorConfig;
 pub use query::QueryConfig;
-pub use results::ResultsConfig;
+pub use results::{Fetch, ResultsConfig};
 pub use scheduler::SchedulerConfig;
 pub use security::SecurityConfig;
 

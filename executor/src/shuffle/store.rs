@@ -163,6 +163,12 @@ impl ShuffleStore {
         self.runtime.spawn_blocking(move || file.read(segment, batch)).await.map_err(|_stopped| LostCause::Missing)?
     }
 
+    /// Whether a partition of a present incarnation is committed here.
+    #[must_use]
+    pub fn holds(&self, incarnation: Incarnation, key: &SegmentKey) -> bool {
+        self.place(incarnation, key).is_ok()
+    }
+
     /// Bytes of segments in memory.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {

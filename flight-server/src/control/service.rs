@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tonic::codegen::{Body, BoxFuture, Service, StdError, http};
 use tonic::server::{NamedService, StreamingService};
@@ -16,10 +17,16 @@ use windrow_core::message::{Command, Registration, Report};
 use super::codec::PostcardCodec;
 use super::{CONNECT_PATH, REPORT_BYTES_MAX};
 use crate::coordinator::{Connection, Coordinator, Link};
+use crate::fetch::{self, Answer, Ask, REDEEM_PATH};
 use crate::routine::Routine;
+use crate::security::record_of;
+use crate::sql::Desk;
 
 /// Commands on their way to one executor. More means that it does not read: its connection is given up.
 const COMMANDS_MAX: usize = 16_384;
+
+/// Bytes of the largest question about a ticket.
+const ASK_BYTES_MAX: usize = 64 << 10;
 
 /// How long a new connection may take to say who it is.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
@@ -28,11 +35,12 @@ const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct ControlService {
     coordinator: Arc<Coordinator>,
+    desk: Desk,
 }
 
 impl ControlService {
-    pub(crate) fn new(coordinator: Arc<Coordinator>) -> Self {
-        Self { coordinator }
+    pub(crate) fn new(coordinator: Arc<Coordinator>, desk: Desk) -> Self {
+        Self { coordinator, desk }
     }
 }
 
@@ -54,8 +62,18 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        if request.uri().path() == REDEEM_PATH {
+            let method = Redeem(self.desk.clone());
+            return Box::pin(async move {
+                let codec = PostcardCodec::<Answer, Ask>::default();
+                let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(ASK_BYTES_MAX);
+                Ok(grpc.streaming(method, request).await)
+            });
+        }
         if request.uri().path() != CONNECT_PATH {
-            return Box::pin(async { Ok(Status::new(Code::Unimplemented, "windrow.Control has only Connect").into_http()) });
+            return Box::pin(async {
+                Ok(Status::new(Code::Unimplemented, "windrow.Control has only Connect and Redeem").into_http())
+            });
         }
         let method = Connect(Arc::clone(&self.coordinator));
         Box::pin(async move {
@@ -63,6 +81,21 @@ where
             let mut grpc = tonic::server::Grpc::new(codec).max_decoding_message_size(REPORT_BYTES_MAX);
             Ok(grpc.streaming(method, request).await)
         })
+    }
+}
+
+/// An executor asks about a client's ticket.
+struct Redeem(Desk);
+
+impl StreamingService<Ask> for Redeem {
+    type Response = Answer;
+    type ResponseStream = BoxStream<'static, Result<Answer, Status>>;
+    type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<Ask>>) -> Self::Future {
+        let desk = self.0.clone();
+        let record = record_of(request.extensions());
+        Box::pin(async move { Ok(Response::new(fetch::answer(desk, request.into_inner(), record))) })
     }
 }
 

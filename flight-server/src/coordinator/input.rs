@@ -19,6 +19,8 @@ pub(crate) enum Input {
     Submit(Box<Submission>),
     /// A statement's result will be read more than once.
     Keep { job: JobId },
+    /// Somebody waits for a result partition, or for the end of a job, that may be held for want of readers.
+    Awaited { job: JobId, partition: Option<u32> },
     /// Rows of a result partition are about to leave for the client; answered once the scheduler has heard of it.
     Delivered { job: JobId, partition: u32, attempt: Option<AttemptId>, heard: Option<oneshot::Sender<()>> },
     /// A result partition could not be read.

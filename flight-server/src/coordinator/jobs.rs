@@ -21,10 +21,20 @@ const ENDED_MAX: usize = 64;
 pub(crate) struct JobView {
     /// Result partitions that can be read; `None` for one that is empty.
     pub(crate) ready: BTreeMap<u32, Option<InputGroup>>,
+    /// Bytes of each of them, as they are in memory, and in all.
+    sizes: BTreeMap<u32, u64>,
+    bytes: u64,
     /// How it ended, if it did not succeed.
     pub(crate) failed: Option<Error>,
     /// What its attempts measured, once all of them have ended; only for jobs that keep it.
     pub(crate) metrics: Option<Measured>,
+}
+
+impl JobView {
+    /// Bytes of the result partitions that can be read.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// The stages as they ran, and what each attempt measured.
@@ -158,11 +168,13 @@ impl Jobs {
         }
     }
 
-    pub(crate) fn ready(&mut self, id: JobId, partition: u32, location: Option<InputGroup>) {
+    pub(crate) fn ready(&mut self, id: JobId, partition: u32, location: Option<InputGroup>, bytes: u64) {
         self.progressed(id);
         if let Some(job) = self.jobs.get(&id) {
             job.view.send_modify(|view| {
                 view.ready.insert(partition, location);
+                let before = view.sizes.insert(partition, bytes).unwrap_or(0);
+                view.bytes = view.bytes.saturating_sub(before).saturating_add(bytes);
             });
         }
     }

@@ -31,7 +31,7 @@ use windrow_auth::{Principal, Role};
 use windrow_core::clock::SystemClock;
 use windrow_core::config::{QueryConfig, ResultsConfig, SchedulerConfig};
 use windrow_core::failure::CancelReason;
-use windrow_core::ids::{JobId, SessionId};
+use windrow_core::ids::{ExecutorId, Incarnation, JobId, SessionId};
 use windrow_core::message::{Registration, Report};
 use windrow_core::stage::StageGraph;
 use windrow_core::{Error, ErrorKind, Result};
@@ -40,6 +40,7 @@ use windrow_planner::{
     Catalog, ClusterShape, PlannedJob, PlannerSession, SessionOptions, Stores, SystemSource, TablesRead, Viewer, Warehouse,
 };
 
+use crate::fetch::Sight;
 use crate::results::{Asked, Statement};
 use crate::routine::Routine;
 use crate::security::{Dialer, OWNER, allowed};
@@ -119,7 +120,8 @@ impl Coordinator {
         let (inputs, queue) = mpsc::channel(INPUTS_MAX);
         let local = InProcessTransport::new();
         let (shape_sender, shape) = watch::channel(ClusterShape { executors: 0, slots: 0 });
-        let state = State::new(options.scheduler.clone(), Arc::new(SystemClock::new()), shape_sender, Arc::clone(&local));
+        let limits = (options.scheduler.clone(), options.results.unfetched_max.as_u64());
+        let state = State::new(limits, Arc::new(SystemClock::new()), shape_sender, Arc::clone(&local));
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             inputs,
@@ -259,8 +261,21 @@ impl Coordinator {
         &self.options.scheduler
     }
 
+    /// Bytes of a job's result above which it may be held for want of readers.
+    pub(crate) fn unfetched_max(&self) -> u64 {
+        Some(self.options.results.unfetched_max.as_u64()).filter(|bytes| *bytes > 0).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn results_config(&self) -> &ResultsConfig {
         &self.options.results
+    }
+
+    /// How clients see an executor; `None` if they cannot read from it, or it is of another incarnation by now.
+    pub(crate) fn sight_of(&self, executor: ExecutorId, incarnation: Incarnation) -> Option<Sight> {
+        let state = self.shared.state.lock();
+        state.fleet.link(Member { executor, incarnation })?;
+        let registration = &state.fleet.get(executor)?.registration;
+        Some(Sight { address: registration.address.clone(), clients: registration.clients.clone()? })
     }
 
     /// Jobs that are not released.

@@ -27,7 +27,7 @@ impl State {
             Action::Fence { executor, incarnation } => self.fence(Member { executor, incarnation }),
             Action::StageReplaced { stage } => self.jobs.stage_replaced(stage),
             Action::JobState { job, state } => self.job_state(job, state),
-            Action::ResultReady { job, partition, location } => self.jobs.ready(job, partition, location),
+            Action::ResultReady { job, partition, location, bytes } => self.jobs.ready(job, partition, location, bytes),
             Action::WakeAt(at) => self.wake_at = Some(at),
             Action::Drained { executor } => self.send_current(executor, Command::Shutdown),
         }

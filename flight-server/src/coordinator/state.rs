@@ -47,15 +47,17 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(
-        config: SchedulerConfig,
+        (config, unfetched_max): (SchedulerConfig, u64),
         clock: Arc<dyn Clock>,
         shape: watch::Sender<ClusterShape>,
         local: Arc<InProcessTransport>,
     ) -> Self {
         // Milliseconds of the wall clock: greater than those of every coordinator before on this machine, without a store.
         let epoch = Epoch(unix_nanos() / 1_000_000);
+        let mut scheduler = Scheduler::new(config, epoch);
+        scheduler.limit_unfetched(unfetched_max);
         Self {
-            scheduler: Scheduler::new(config, epoch),
+            scheduler,
             fleet: Fleet::default(),
             jobs: Jobs::default(),
             local,
@@ -95,6 +97,7 @@ impl State {
             Input::Report { from, report } => self.report(from, report),
             Input::Submit(submission) => self.submit(*submission),
             Input::Keep { job } => self.step(Event::ResultKept { job }),
+            Input::Awaited { job, partition } => self.step(Event::ResultAwaited { job, partition }),
             Input::Delivered { job, partition, attempt, heard } => {
                 self.step(Event::ResultDelivered { job, partition, attempt });
                 // A reader that is gone needs no answer.

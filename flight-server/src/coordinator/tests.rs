@@ -49,7 +49,7 @@ fn used(coordinator: &Coordinator) -> u32 {
 /// Registered like an executor that is somewhere else, with nobody behind it.
 fn registration(name: &str) -> Registration {
     let address = "127.0.0.1:1".to_owned();
-    Registration { name: name.to_owned(), slots: 2, memory_bytes: 1, address, build: build().to_owned(), pid: 1 }
+    Registration { name: name.to_owned(), slots: 2, memory_bytes: 1, address, build: build().to_owned(), pid: 1, clients: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,9 +15,10 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::JobId;
+use windrow_core::task::InputGroup;
 use windrow_core::{Error, ErrorKind, Result};
 
-use super::source::{Budget, Source, Told, released};
+use super::source::{Budget, Source, Told, released, tell};
 use super::{Reader, Rows, Statement};
 use crate::coordinator::{Coordinator, Departure, Input, JobView, check};
 use crate::routine::Routine;
@@ -134,6 +135,73 @@ impl Kept {
     /// Whether nothing of it is left to compute: it is complete, or its job has failed.
     pub(crate) fn is_over(&self) -> bool {
         self.is_ready(0..self.partitions()).unwrap_or(true)
+    }
+
+    /// Where the rows of some of its partitions are, one after the other and without those that are empty; `None` if any cannot be read
+    /// yet, or is not at an executor.
+    pub(crate) fn places(&self, partitions: Range<u32>) -> Option<Vec<InputGroup>> {
+        let Place::Executors { reader, .. } = &self.place else { return None };
+        let view = reader.view.borrow();
+        let mut places = Vec::new();
+        for partition in partitions {
+            let place = view.ready.get(&partition)?;
+            places.extend(place.iter().map(|group| InputGroup { partitions: vec![partition], ..group.clone() }));
+        }
+        Some(places)
+    }
+
+    /// Where any of its partitions is.
+    pub(crate) fn some_place(&self) -> Option<InputGroup> {
+        let Place::Executors { reader, .. } = &self.place else { return None };
+        reader.view.borrow().ready.values().flatten().next().cloned()
+    }
+
+    /// Bytes of the partitions that can be read, as they are in memory; 0 for rows that are not at executors.
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.place {
+            Place::Executors { reader, .. } => reader.view.borrow().bytes(),
+            Place::Here { .. } => 0,
+        }
+    }
+
+    /// How many bytes it will have if the rest is like what is there.
+    pub(crate) fn expected_bytes(&self) -> u64 {
+        let Place::Executors { reader, .. } = &self.place else { return 0 };
+        let view = reader.view.borrow();
+        let share = view.bytes() / u64::try_from(view.ready.len()).unwrap_or(u64::MAX).max(1);
+        share.saturating_mul(reader.partitions.into())
+    }
+
+    /// Waits until its job has failed or all of it can be read.
+    pub(crate) async fn complete(&self) {
+        if let Place::Executors { reader, .. } = &self.place {
+            let all = reader.partitions as usize;
+            let mut view = reader.view.clone();
+            // An end of the coordinator is met by whoever asks for the rows.
+            let _ = view.wait_for(|view| view.failed.is_some() || view.ready.len() >= all).await;
+        }
+    }
+
+    /// Says that a client waits for its end, and reads only then: a job that is held for want of readers goes on for a while.
+    pub(crate) async fn await_end(&self) -> Result<()> {
+        match self.bytes() > self.coordinator.unfetched_max() {
+            true => self.coordinator.shared().tell(Input::Awaited { job: self.job, partition: None }).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Says that rows of these partitions are about to leave from where they are.
+    ///
+    /// # Errors
+    /// The job's, if it cannot go on because of that.
+    pub(crate) async fn leave_from(&self, places: &[InputGroup]) -> Result<()> {
+        let Place::Executors { reader, told } = &self.place else { return Ok(()) };
+        for place in places {
+            for &partition in &place.partitions {
+                tell(&self.coordinator, self.job, (partition, Some(place.attempt)), told).await?;
+            }
+        }
+        check(&reader.view.borrow())
     }
 
     /// The rows of some of its partitions. They may be asked for before they are there.

@@ -129,10 +129,22 @@ impl Source {
         };
         let (job, is_kept) = (self.job, self.told.is_some());
         let ended = || if is_kept { released(job) } else { crate::coordinator::gone() };
-        let view = self.view.wait_for(is_news).await.map_err(|_ended| ended())?;
-        crate::coordinator::check(&view)?;
-        let group = view.ready.get(&partition).cloned().flatten();
-        Ok(group.map(|group| InputGroup { partitions: vec![partition], ..group }))
+        let limit = self.coordinator.unfetched_max();
+        let mut is_awaited = false;
+        loop {
+            {
+                let may_be_held = |view: &JobView| !is_awaited && view.bytes() > limit;
+                let looked = self.view.wait_for(|view| is_news(view) || may_be_held(view)).await.map_err(|_ended| ended())?;
+                if is_news(&looked) {
+                    crate::coordinator::check(&looked)?;
+                    let group = looked.ready.get(&partition).cloned().flatten();
+                    return Ok(group.map(|group| InputGroup { partitions: vec![partition], ..group }));
+                }
+            }
+            // The job may wait for readers, and here is one.
+            is_awaited = true;
+            self.coordinator.shared().tell(Input::Awaited { job, partition: Some(partition) }).await?;
+        }
     }
 
     async fn read(&self, partition: u32, group: InputGroup) -> Result<Read> {
@@ -179,16 +191,10 @@ impl Source {
     /// Of a kept result nothing leaves before the scheduler has heard of it: other partitions may leave at the same time, and if they
     /// do not go together, the job fails.
     async fn tell_delivered(&self, partition: u32, attempt: Option<AttemptId>) -> Result<()> {
-        let (job, shared) = (self.job, self.coordinator.shared());
         let Some(told) = &self.told else {
-            return shared.tell(Input::Delivered { job, partition, attempt, heard: None }).await;
+            return self.coordinator.shared().tell(Input::Delivered { job: self.job, partition, attempt, heard: None }).await;
         };
-        if !told.lock().contains(&partition) {
-            let (heard, is_heard) = oneshot::channel();
-            shared.tell(Input::Delivered { job, partition, attempt, heard: Some(heard) }).await?;
-            is_heard.await.map_err(|_ended| crate::coordinator::gone())?;
-            told.lock().insert(partition);
-        }
+        tell(&self.coordinator, self.job, (partition, attempt), told).await?;
         crate::coordinator::check(&self.view.borrow())
     }
 
@@ -205,6 +211,22 @@ impl Source {
         let Failure::LostInput { attempt, partitions, executor, incarnation, .. } = failed.failure else { return Ok(()) };
         self.coordinator.shared().tell(Input::Lost { executor, incarnation, attempt, partitions }).await
     }
+}
+
+/// Says that rows of a partition of a kept result are about to leave, once, and returns when the scheduler has heard it.
+pub(super) async fn tell(
+    coordinator: &Coordinator,
+    job: JobId,
+    (partition, attempt): (u32, Option<AttemptId>),
+    told: &Told,
+) -> Result<()> {
+    if !told.lock().contains(&partition) {
+        let (heard, is_heard) = oneshot::channel();
+        coordinator.shared().tell(Input::Delivered { job, partition, attempt, heard: Some(heard) }).await?;
+        is_heard.await.map_err(|_ended| crate::coordinator::gone())?;
+        told.lock().insert(partition);
+    }
+    Ok(())
 }
 
 /// How reading a partition ended.

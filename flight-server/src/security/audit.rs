@@ -234,7 +234,7 @@ impl Record {
     }
 
     /// Who calls.
-    pub(super) fn by(&self, principal: &Principal) {
+    pub(crate) fn by(&self, principal: &Principal) {
         self.change(|entry| (entry.who, entry.role) = (Some(principal.name().to_owned()), principal.role()));
     }
 

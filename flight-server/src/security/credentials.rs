@@ -131,6 +131,11 @@ impl Credentials {
         self.logins.revoke(login);
     }
 
+    /// Whether a login that another process of the cluster has verified was neither ended nor has expired here.
+    pub(crate) fn holds(&self, login: &Login, now: u64) -> bool {
+        self.logins.holds(login, now)
+    }
+
     /// Who the token of an `authorization: Bearer` header belongs to.
     pub(super) fn bearer(&self, token: &str) -> Result<Verified, Refused> {
         if token.len() > CREDENTIAL_MAX {

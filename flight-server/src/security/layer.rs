@@ -18,6 +18,7 @@ use super::audited::{counted_answer, counted_request};
 use super::caller::Caller;
 use super::credentials::{Credentials, OWNER, Refused, Verified};
 use crate::control::CONNECT_PATH;
+use crate::fetch::{REDEEM_PATH, is_for_clients};
 use crate::listener::Peer;
 use crate::wire::to_status;
 
@@ -29,7 +30,7 @@ const HANDSHAKE_PATH: &str = "/arrow.flight.protocol.FlightService/Handshake";
 pub(crate) enum Serves {
     /// Statements of clients, and the control streams of executors.
     Statements,
-    /// Shuffle data for executors and the coordinator.
+    /// Shuffle data for executors and the coordinator, results for clients.
     Shuffle,
 }
 
@@ -55,25 +56,37 @@ impl AuthenticateLayer {
         }
     }
 
-    /// What a call of `path` does, as far as the service tells.
-    fn verb(&self, path: &str) -> Verb<'static> {
+    /// What a call of `path` by `caller` does, as far as the service tells. At an executor the same call means another thing from an
+    /// executor and from a client, and reaches another service (`fetch/by_caller.rs`).
+    fn verb(&self, path: &str, caller: &Principal) -> Verb<'static> {
         match self.serves {
+            Serves::Shuffle if *caller != Principal::Executor && is_for_clients(path) => Verb::Query,
             Serves::Shuffle => Verb::Fetch,
-            Serves::Statements if path == CONNECT_PATH => Verb::Join,
+            Serves::Statements if path == CONNECT_PATH || path == REDEEM_PATH => Verb::Join,
             Serves::Statements => Verb::Query,
+        }
+    }
+
+    /// Who calls where nobody is asked.
+    fn anybody(&self, path: &str) -> Principal {
+        match self.verb(path, &Principal::Executor) {
+            Verb::Query => Principal::client(OWNER, Role::Admin),
+            _ => Principal::Executor,
         }
     }
 
     /// Who calls `path`, if they may.
     async fn caller(&self, path: &str, headers: &HeaderMap, peer: &Peer, record: &Record) -> Result<Verified, Status> {
-        let verb = self.verb(path);
         let verified = match &self.credentials {
-            Some(credentials) => verify(credentials, path, headers, peer, record).await.map_err(|refused| refuse(&refused))?,
-            None if verb == Verb::Query => Principal::client(OWNER, Role::Admin).into(),
-            None => Principal::Executor.into(),
+            Some(credentials) => {
+                // Users log in at the scheduler alone.
+                let may_log_in = self.serves == Serves::Statements && path == HANDSHAKE_PATH;
+                verify(credentials, may_log_in, headers, peer, record).await.map_err(|refused| refuse(&refused))?
+            }
+            None => self.anybody(path).into(),
         };
         record.by(&verified.principal);
-        authorize(&verified.principal, verb).map_err(|denied| to_status(&denied))?;
+        authorize(&verified.principal, self.verb(path, &verified.principal)).map_err(|denied| to_status(&denied))?;
         Ok(verified)
     }
 }
@@ -139,7 +152,7 @@ where
 
 async fn verify(
     credentials: &Credentials,
-    path: &str,
+    may_log_in: bool,
     headers: &HeaderMap,
     peer: &Peer,
     record: &Record,
@@ -150,7 +163,7 @@ async fn verify(
     let (scheme, credential) = text.split_once(' ').ok_or(Refused::Unknown)?;
     if scheme.eq_ignore_ascii_case("bearer") {
         credentials.bearer(credential.trim())
-    } else if scheme.eq_ignore_ascii_case("basic") && path == HANDSHAKE_PATH {
+    } else if scheme.eq_ignore_ascii_case("basic") && may_log_in {
         credentials.basic(credential.trim(), peer.address.ip(), record).await
     } else {
         Err(Refused::Unknown)

@@ -30,3 +30,10 @@ pub(crate) use credentials::OWNER;
 pub use credentials::{Credentials, owner_token};
 pub use dial::{Dialer, client_tls};
 pub(crate) use layer::{AuthenticateLayer, Serves};
+
+/// An executor's credential.
+#[cfg(test)]
+pub(crate) fn executor_pass_for_tests(key: &windrow_auth::ClusterKey) -> String {
+    use credentials::{executor_pass, executor_sealer};
+    executor_pass(&executor_sealer(key), windrow_core::clock::unix_millis()).unwrap()
+}

@@ -35,10 +35,11 @@ use super::credentials::{executor_pass, executor_sealer, owner_token};
 use super::{Access, Dialer};
 use crate::control::CONNECT_PATH;
 use crate::control::codec::PostcardCodec;
+use crate::fetch::{self, Asking, REDEEM_PATH, is_for_clients};
 use crate::serve::listen;
 use crate::testing::{PATIENCE, eventually, options};
 use crate::transport::InProcessTransport;
-use crate::{Coordinator, CoordinatorOptions, NetworkExecutorOptions, ServeOptions, Server, run_executor, serve, shuffle};
+use crate::{Coordinator, CoordinatorOptions, NetworkExecutorOptions, ServeOptions, Server, run_executor, serve};
 
 const FLIGHT: [&str; 10] = [
     "Handshake",
@@ -56,7 +57,7 @@ const FLIGHT: [&str; 10] = [
 /// Every path, and some that are none: what is refused does not depend on what is there.
 fn paths() -> Vec<String> {
     let flight = FLIGHT.iter().map(|name| format!("/arrow.flight.protocol.FlightService/{name}"));
-    let others = [CONNECT_PATH, "/grpc.health.v1.Health/Check", "/windrow.Control/Other", "/", "/nothing/Here"];
+    let others = [CONNECT_PATH, REDEEM_PATH, "/grpc.health.v1.Health/Check", "/windrow.Control/Other", "/", "/nothing/Here"];
     flight.chain(others.into_iter().map(str::to_owned)).collect()
 }
 
@@ -84,7 +85,9 @@ impl Listeners {
         let (reports, _queue) = tokio::sync::mpsc::channel(8);
         let executor = Executor::start(options("secured"), InProcessTransport::new(), reports).unwrap();
         let listener = listen(bind, &access).await.unwrap();
-        let shuffle = shuffle::serve(listener, "secured", Arc::clone(executor.store()), &access).unwrap();
+        let dialer = Dialer::with_key(&key);
+        let asking = Asking::new(&statements.address().to_string(), dialer, listener.local_addr().unwrap().to_string()).unwrap();
+        let shuffle = fetch::serve(listener, "secured", Arc::clone(executor.store()), &access, asking).unwrap();
         Self { key, folder, coordinator, statements, shuffle, _executor: executor }
     }
 
@@ -207,19 +210,20 @@ async fn security_m5_clients_and_executors_cannot_do_each_others_calls() {
     for path in paths() {
         for role in [Role::Reader, Role::Writer, Role::Admin] {
             let headers = [bearer(&listeners.login(role))];
-            let is_control = path == CONNECT_PATH;
+            let is_control = path == CONNECT_PATH || path == REDEEM_PATH;
             assert_eq!(is_refused(&call(&statements, &path, &headers).await), is_control, "{role} at {path}");
-            assert!(is_refused(&call(&shuffle, &path, &headers).await), "{role} at an executor's {path}");
+            let answer = call(&shuffle, &path, &headers).await;
+            assert_eq!(is_refused(&answer), !is_for_clients(&path), "{role} at an executor's {path}: {answer:?}");
         }
         let headers = [bearer(&pass(&listeners.key))];
         let answer = timer::deadline(Duration::from_secs(2), call(&statements, &path, &headers)).await;
         // The control stream answers at once and waits for a registration.
-        let is_control = path == CONNECT_PATH;
+        let is_control = path == CONNECT_PATH || path == REDEEM_PATH;
         assert_eq!(answer.as_ref().is_some_and(is_refused), !is_control, "an executor at {path}: {answer:?}");
         assert!(!is_refused(&call(&shuffle, &path, &headers).await), "an executor at an executor's {path}");
         cases.case(path);
     }
-    cases.are(15);
+    cases.are(16);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -328,6 +332,7 @@ async fn security_m5_a_rogue_executor_cannot_join() {
             scheduler: listeners.statements.address().to_string(),
             bind: "127.0.0.1:0".parse().unwrap(),
             advertise: None,
+            client_networks: Vec::new(),
             access: Access::open(),
             dialer,
             executor: options("rogue"),
@@ -347,6 +352,7 @@ async fn security_m5_a_cluster_with_one_secret_answers() {
         scheduler: listeners.statements.address().to_string(),
         bind: "127.0.0.1:0".parse().unwrap(),
         advertise: None,
+        client_networks: Vec::new(),
         access: Access::with_key(listeners.key.clone()),
         dialer: Dialer::with_key(&listeners.key),
         executor: options("member"),

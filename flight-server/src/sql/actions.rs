@@ -69,7 +69,7 @@ pub fn names_from(bytes: &[u8]) -> Result<Names> {
 }
 
 /// The sealed ticket in a ticket of a statement; `None` if it is something else.
-pub(super) fn ticket_handle(ticket: &[u8]) -> Option<Bytes> {
+pub(crate) fn ticket_handle(ticket: &[u8]) -> Option<Bytes> {
     use arrow_flight::sql::{Any, TicketStatementQuery};
     use prost::Message;
     let any = Any::decode(ticket).ok()?;

@@ -40,9 +40,9 @@ const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
 const RENEW_ENDPOINT: &str = "RenewFlightEndpoint";
 const CANCEL_QUERY: &str = "CancelQuery";
-const SET_OPTIONS: &str = "SetSessionOptions";
-const GET_OPTIONS: &str = "GetSessionOptions";
-const CLOSE_SESSION: &str = "CloseSession";
+pub(super) const SET_OPTIONS: &str = "SetSessionOptions";
+pub(super) const GET_OPTIONS: &str = "GetSessionOptions";
+pub(super) const CLOSE_SESSION: &str = "CloseSession";
 
 /// Actions that the dispatch below would decode, and that there are not.
 const UNSUPPORTED: [&str; 5] =
@@ -146,7 +146,7 @@ impl FlightService for Door {
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
         let record = record_of(request.extensions());
         record.is("poll");
-        if let Some(answer) = self.sql.poll_again(&request) {
+        if let Some(answer) = self.sql.poll_again(&request).await {
             return answer;
         }
         match self.asked(request.get_ref())? {
@@ -203,7 +203,7 @@ impl FlightService for Door {
             CREATE_PREPARED => Ok(Response::new(bytes(self.sql.prepare(&request).await?.packed()))),
             CLOSE_PREPARED | CANCEL_QUERY => FlightService::do_action(&self.sql, request).await,
             CANCEL_FLIGHT_INFO => Ok(Response::new(one(&self.sql.cancel_info(&request.get_ref().body, &caller(&request))?))),
-            RENEW_ENDPOINT => Ok(Response::new(one(&self.sql.renew(&request.get_ref().body, &caller(&request))?))),
+            RENEW_ENDPOINT => Ok(Response::new(one(&self.sql.renew(&request)?))),
             SET_OPTIONS => {
                 let (result, headers) = self.sql.set_options(&request).await?;
                 Ok(with_headers(headers, one(&result)))

@@ -8,6 +8,7 @@
 //! handles.rs    statements read as they come      wire_schema.rs       rows as drivers read them
 //! results.rs    results fetched by ticket         results_calls.rs     the calls about them
 //! actions.rs    our own actions                   tickets.rs           what is sealed in a ticket
+//! readers.rs    who reads them, and who waits      desk.rs              tickets that executors redeem
 //! incoming.rs   batches that clients send, checked before they are decoded
 //! ```
 //!
@@ -15,24 +16,26 @@
 
 pub mod actions;
 mod commands;
+mod desk;
 mod door;
 mod handles;
 mod incoming;
 mod ingest;
 mod metadata;
 mod prepared;
+mod readers;
 mod results;
 mod results_calls;
-mod session_options;
+pub(crate) mod session_options;
 mod session_proto;
 mod sessions;
 mod sql_info;
 #[cfg(test)]
 mod tests;
-mod tickets;
+pub(crate) mod tickets;
 mod type_info;
 mod update;
-mod wire_schema;
+pub(crate) mod wire_schema;
 
 use std::sync::Arc;
 
@@ -46,8 +49,10 @@ use windrow_core::{Error, Result};
 use crate::coordinator::Coordinator;
 use crate::security::{Access, Credentials};
 use crate::wire::to_status;
+pub(crate) use desk::Desk;
 use door::Door;
 use handles::Handles;
+pub(crate) use readers::Reader;
 use results::Results;
 use sessions::Sessions;
 
@@ -72,9 +77,14 @@ impl SqlService {
     pub(crate) fn new(coordinator: Arc<Coordinator>, access: &Access) -> Self {
         let sessions = Arc::new(Sessions::new(Arc::clone(&coordinator)));
         let prepared = Arc::new(Sealer::new(access.key(), prepared::PURPOSE));
-        let results = Results::new(Arc::clone(&coordinator), access.key());
+        let results = Results::new(Arc::clone(&coordinator), access);
         let credentials = access.credentials().cloned();
         Self { coordinator, sessions, handles: Arc::default(), results, credentials, prepared }
+    }
+
+    /// Where executors ask whether they may give a result's rows to a client.
+    pub(crate) fn desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.results), self.credentials.clone())
     }
 
     /// The tonic service.

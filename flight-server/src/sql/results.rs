@@ -1,37 +1,41 @@
 //! The results of one server that clients fetch by ticket: whose each is, when it expires, and who reads it. Next:
-//! `results_calls.rs`.
+//! `readers.rs`.
 //!
 //! A result ends when nothing was asked of it for `results.ttl`, when its session is closed, when it is cancelled, or when its last
 //! reader goes before its job is done. What it was stays known for a while, so that its owner is told why it is gone; to everybody else
 //! it is like one that never was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightDescriptor;
 use bytes::Bytes;
-use futures::Stream;
 use parking_lot::Mutex;
-use windrow_auth::{ClusterKey, Principal, Verb, authorize};
+use windrow_auth::{Login, Principal, Verb, authorize};
 use windrow_core::clock::unix_millis;
-use windrow_core::config::ResultsConfig;
+use windrow_core::config::{Fetch, ResultsConfig};
 use windrow_core::ids::{JobId, SessionId};
+use windrow_core::task::InputGroup;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
 
+use super::readers::{Reader, Rows};
 use super::tickets::Seals;
 use crate::coordinator::Coordinator;
-use crate::results::{Budget, Kept, Reading, Statement};
+use crate::fetch::{self, Asker};
+use crate::results::{Budget, Kept, Statement};
 use crate::routine::Routine;
+use crate::security::Access;
 
 /// Bytes of unfinished partitions that all readers hold back together; beyond it rows leave before their partition was read to its end.
 const BUFFER_MAX: u64 = 64 << 20;
+
+/// Of the results that are kept, the part that makes room for others at a time.
+const DISPLACED_PART: usize = 16;
 
 /// Results that are gone of which it is known why.
 const GONE_MAX: usize = 4096;
@@ -48,6 +52,8 @@ pub(super) enum Gone {
     Closed,
     /// Its client cancelled it, or left.
     Cancelled,
+    /// It was read, and others needed the room.
+    Displaced,
 }
 
 /// What a result is kept for.
@@ -70,13 +76,16 @@ pub(super) struct Offer {
     pub(super) name: Bytes,
     pub(super) tickets: Vec<(Range<u32>, Bytes)>,
     ttl: Duration,
-    state: Mutex<OfferState>,
+    pub(super) state: Mutex<OfferState>,
 }
 
 #[derive(Debug, Default)]
-struct OfferState {
+pub(super) struct OfferState {
     expires_at: u64,
-    readers: u32,
+    /// Readers, and those who wait for it.
+    pub(super) readers: u32,
+    /// Partitions that somebody has read to their end.
+    pub(super) read: BTreeSet<u32>,
     /// The tickets that PollFlightInfo has named, in the order in which it did.
     listed: Vec<usize>,
     progress: f64,
@@ -98,6 +107,13 @@ impl Offer {
         let state = self.state.lock();
         let left = Duration::from_millis(state.expires_at.saturating_sub(unix_millis()));
         if state.readers > 0 { left.max(self.ttl) } else { left }
+    }
+
+    /// When it was asked for last, if all of it was read and nobody is there.
+    fn read_at(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let has_all = state.read.len() as u64 >= u64::from(self.kept.partitions());
+        (has_all && state.readers == 0).then_some(state.expires_at)
     }
 
     /// The tickets whose partitions can be read. What was in an earlier answer is at the same place in a later one.
@@ -129,6 +145,8 @@ pub(super) struct Results {
     coordinator: Arc<Coordinator>,
     config: ResultsConfig,
     seals: Seals,
+    /// Whether clients reach this server encrypted.
+    encrypts: bool,
     budget: Arc<Budget>,
     shelf: Mutex<Shelf>,
 }
@@ -147,11 +165,11 @@ impl fmt::Debug for Results {
 }
 
 impl Results {
-    /// No results yet. `key` seals the tickets.
-    pub(super) fn new(coordinator: Arc<Coordinator>, key: &ClusterKey) -> Arc<Self> {
+    /// No results yet, behind a listener with `access`, whose key seals the tickets.
+    pub(super) fn new(coordinator: Arc<Coordinator>, access: &Access) -> Arc<Self> {
         let config = coordinator.results_config().clone();
-        let (seals, budget) = (Seals::new(key), Budget::new(BUFFER_MAX));
-        Arc::new(Self { coordinator, config, seals, budget, shelf: Mutex::default() })
+        let (seals, encrypts, budget) = (Seals::new(access.key()), access.encrypts(), Budget::new(BUFFER_MAX));
+        Arc::new(Self { coordinator, config, seals, encrypts, budget, shelf: Mutex::default() })
     }
 
     /// Keeps a statement's result.
@@ -167,6 +185,7 @@ impl Results {
         let (name, ttl, state) = (self.seals.name(job)?.into(), self.config.ttl, Mutex::default());
         let offer = Arc::new(Offer { kept, wish, name, tickets, ttl, state });
         offer.touch();
+        self.make_room();
         let mut shelf = self.shelf.lock();
         if shelf.offers.len() >= self.config.kept_max as usize {
             let what = format!("{} results are kept, which is results.kept_max", self.config.kept_max);
@@ -176,6 +195,22 @@ impl Results {
         let expiry = Routine::spawn(&job.to_string(), "expiry", expire(Arc::downgrade(self), Arc::clone(&offer)));
         shelf.offers.insert(job, (Arc::clone(&offer), expiry));
         Ok(offer)
+    }
+
+    /// Where there is no room for another result, those go that were read and that nobody has asked for longest: some at a time, so that
+    /// finding them costs each statement little.
+    fn make_room(&self) {
+        let most = self.config.kept_max as usize;
+        let mut read: Vec<(u64, JobId)> = {
+            let shelf = self.shelf.lock();
+            if shelf.offers.len() < most {
+                return;
+            }
+            shelf.offers.iter().filter_map(|(job, (offer, _))| Some((offer.read_at()?, *job))).collect()
+        };
+        read.sort_unstable();
+        read.truncate((most / DISPLACED_PART).max(1));
+        read.into_iter().for_each(|(_, job)| self.release(job, Gone::Displaced));
     }
 
     /// The result that a ticket is for, and which partitions of it.
@@ -213,6 +248,8 @@ impl Results {
             Gone::Expired => error(format!("the result of job {number} expired after {ttl}"))
                 .with_help("run the query again; results.ttl is how long a result is kept after the last call about it"),
             Gone::Closed => error(format!("the result of job {number} was released when its session was closed")),
+            Gone::Displaced => error(format!("the result of job {number} was read and made room for others"))
+                .with_help("run the query again; results.kept_max is how many results are kept"),
             Gone::Cancelled => Error::new(ErrorKind::Cancelled, format!("job {number} was cancelled, and its result released")),
         }
     }
@@ -276,9 +313,52 @@ impl Results {
 
     /// The rows of some partitions. Whoever drops them early counts as a reader who went.
     pub(super) fn read(self: &Arc<Self>, offer: Arc<Offer>, partitions: Range<u32>) -> Rows {
-        let reading = offer.kept.read(partitions, &self.budget);
-        offer.state.lock().readers += 1;
-        Rows { reading, offer, results: Arc::downgrade(self) }
+        let reading = offer.kept.read(partitions.clone(), &self.budget);
+        Rows::new(reading, Reader::new(self, offer, partitions))
+    }
+
+    /// What the executor at `address` gives `login` for a ticket, whose reader is there from now on. Nothing may leave before this
+    /// returns.
+    ///
+    /// # Errors
+    /// As in [`Self::by_ticket`]; the same if any of it is not at that executor, or nobody may read there.
+    pub(super) async fn give(
+        self: &Arc<Self>,
+        ticket: &[u8],
+        login: &Login,
+        address: &str,
+    ) -> Result<(SchemaRef, Vec<InputGroup>, Reader)> {
+        let (offer, partitions) = self.by_ticket(ticket, &Some(login.principal.clone()))?;
+        offer.touch();
+        offer.kept.is_ready(0..0)?;
+        let places = (self.config.fetch != Fetch::Relay).then(|| offer.kept.places(partitions.clone())).flatten();
+        let is_there = |group: &InputGroup| group.address.as_deref() == Some(address);
+        let places = places.filter(|places| places.iter().all(is_there)).ok_or_else(unknown)?;
+        let reader = Reader::new(self, Arc::clone(&offer), partitions);
+        offer.kept.leave_from(&places).await?;
+        tracing::info!(job = %offer.kept.job, executor = address, "a client reads from an executor");
+        Ok((Arc::clone(&offer.kept.schema), places, reader))
+    }
+
+    /// Where else than here a ticket can be redeemed by whoever asks: at the executor that holds all of its rows.
+    pub(super) fn location(&self, offer: &Offer, partitions: Range<u32>, asker: Option<&Asker>) -> Option<String> {
+        let asker = asker.filter(|asker| fetch::is_worth_it(self.config.fetch, offer.kept.bytes(), asker))?;
+        let places = offer.kept.places(partitions)?;
+        let first = places.first()?;
+        let is_one = places.iter().all(|place| place.executor == first.executor && place.address == first.address);
+        if is_one { self.seen(first, asker) } else { None }
+    }
+
+    fn seen(&self, place: &InputGroup, asker: &Asker) -> Option<String> {
+        let executor = self.coordinator.sight_of(place.executor, place.incarnation)?;
+        fetch::seen(self.config.fetch, asker, self.encrypts, &executor)
+    }
+
+    /// Whether a result of which a part is there will be read from executors, so that it pays to wait for the rest.
+    pub(super) fn will_be_direct(&self, offer: &Offer, asker: Option<&Asker>) -> bool {
+        let expected = offer.kept.expected_bytes();
+        let asker = asker.filter(|asker| fetch::is_worth_it(self.config.fetch, expected, asker));
+        asker.is_some_and(|asker| offer.kept.some_place().is_some_and(|place| self.seen(&place, asker).is_some()))
     }
 }
 
@@ -332,66 +412,6 @@ async fn expire(results: Weak<Results>, offer: Arc<Offer>) {
     drop(offer);
     if let Some(results) = results.upgrade() {
         results.release(job, Gone::Expired);
-    }
-}
-
-/// Rows on their way to one reader.
-pub(super) struct Rows {
-    reading: Reading,
-    offer: Arc<Offer>,
-    results: Weak<Results>,
-}
-
-impl Stream for Rows {
-    type Item = Result<RecordBatch>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.reading).poll_next(context)
-    }
-}
-
-impl Drop for Rows {
-    fn drop(&mut self) {
-        self.offer.touch();
-        let is_last = {
-            let mut state = self.offer.state.lock();
-            state.readers -= 1;
-            state.readers == 0
-        };
-        let is_given_up = is_last && !self.reading.is_over() && self.offer.wish.cancel_on_drop && !self.offer.kept.is_over();
-        if let Some(results) = self.results.upgrade().filter(|_| is_given_up) {
-            results.release(self.offer.kept.job, Gone::Cancelled);
-        }
-    }
-}
-
-/// A result whose client waits for it, so that it does not expire. Dropped before it is handed over, it is given up.
-pub(super) struct Awaited {
-    offer: Arc<Offer>,
-    results: Arc<Results>,
-    is_handed_over: bool,
-}
-
-impl Awaited {
-    pub(super) fn new(results: &Arc<Results>, offer: Arc<Offer>) -> Self {
-        let is_handed_over = !offer.wish.cancel_on_drop;
-        offer.state.lock().readers += 1;
-        Self { offer, results: Arc::clone(results), is_handed_over }
-    }
-
-    /// The client has its answer.
-    pub(super) fn hand_over(mut self) {
-        self.is_handed_over = true;
-    }
-}
-
-impl Drop for Awaited {
-    fn drop(&mut self) {
-        self.offer.touch();
-        self.offer.state.lock().readers -= 1;
-        if !self.is_handed_over {
-            self.results.release(self.offer.kept.job, Gone::Cancelled);
-        }
     }
 }
 

@@ -2,12 +2,13 @@
 //! a statement is has been found out before. Next: `actions.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{
-    CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, FlightDescriptor, FlightEndpoint, FlightInfo,
-    PollInfo, RenewFlightEndpointRequest, Ticket,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, FlightDescriptor, FlightEndpoint,
+    FlightInfo, Location, PollInfo, RenewFlightEndpointRequest, Ticket,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -15,16 +16,22 @@ use futures::stream::{self, BoxStream};
 use prost::Message;
 use tonic::{Request, Response, Status};
 use windrow_core::{Error, ErrorKind, Result};
+use windrow_executor::timer;
 
 use super::commands::counted;
-use super::results::{Awaited, Caller, Offer, Wish, unknown};
+use super::readers::Awaited;
+use super::results::{Caller, Offer, Wish, unknown};
 use super::{SqlService, actions, fail, tickets, wire_schema};
+use crate::fetch::Asker;
 use crate::results::Statement;
 use crate::security::{self, record_of};
 use crate::session::CoordinatorSession;
 
 /// Clients come back to this server over the connection that they have.
 const HERE: &str = "arrow-flight-reuse-connection://?";
+
+/// How long GetFlightInfo waits for the rest of a result that will be read from executors, once its first partition is there.
+const REST_WITHIN: Duration = Duration::from_secs(1);
 
 /// Who calls, as the layer in front of this service found out; `None` is nobody, who owns what nobody owns.
 pub(super) fn caller<T>(request: &Request<T>) -> Caller {
@@ -47,11 +54,17 @@ impl SqlService {
         session: &CoordinatorSession,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
+        let asker = Asker::of(request.extensions());
         let offer = self.keep(statement, session, request).await?;
         let awaited = Awaited::new(&self.results, Arc::clone(&offer));
         offer.kept.begun().await.map_err(fail)?;
+        if self.results.will_be_direct(&offer, asker.as_ref()) {
+            // Where a partition is that is not there yet, nobody knows: only those that are can be read from executors.
+            let _ = timer::deadline(REST_WITHIN, offer.kept.complete()).await;
+            offer.kept.is_ready(0..0).map_err(fail)?;
+        }
         offer.touch();
-        let info = info(&offer, 0..offer.tickets.len())?;
+        let info = self.answer(&offer, 0..offer.tickets.len(), asker.as_ref())?;
         awaited.hand_over();
         Ok(Response::new(info))
     }
@@ -66,9 +79,10 @@ impl SqlService {
         session: &CoordinatorSession,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
+        let asker = Asker::of(request.extensions());
         let offer = self.keep(statement, session, request).await?;
         let awaited = Awaited::new(&self.results, Arc::clone(&offer));
-        let poll = poll(&offer)?;
+        let poll = self.poll_answer(&offer, asker.as_ref())?;
         awaited.hand_over();
         Ok(Response::new(poll))
     }
@@ -77,13 +91,19 @@ impl SqlService {
     ///
     /// # Errors
     /// The job's; `NotFound` if the result is gone or somebody else's.
-    pub(super) fn poll_again(&self, request: &Request<FlightDescriptor>) -> Option<Result<Response<PollInfo>, Status>> {
+    pub(super) async fn poll_again(&self, request: &Request<FlightDescriptor>) -> Option<Result<Response<PollInfo>, Status>> {
         let name = &request.get_ref().cmd;
-        tickets::is_name(name).then(|| {
-            let offer = self.results.by_name(name, &caller(request)).map_err(fail)?;
+        if !tickets::is_name(name) {
+            return None;
+        }
+        let found = self.results.by_name(name, &caller(request)).map_err(fail);
+        let answer = async {
+            let offer = found?;
             offer.touch();
-            poll(&offer).map(Response::new)
-        })
+            offer.kept.await_end().await.map_err(fail)?;
+            self.poll_answer(&offer, Asker::of(request.extensions()).as_ref()).map(Response::new)
+        };
+        Some(answer.await)
     }
 
     async fn keep(
@@ -120,13 +140,13 @@ impl SqlService {
     ///
     /// # Errors
     /// `NotFound` as in [`Self::redeem`].
-    pub(super) fn renew(&self, body: &[u8], caller: &Caller) -> Result<FlightEndpoint, Status> {
-        let request: RenewFlightEndpointRequest = parse(body)?;
-        let ticket = request.endpoint.and_then(|endpoint| endpoint.ticket).map(|ticket| ticket.ticket).unwrap_or_default();
+    pub(super) fn renew(&self, request: &Request<Action>) -> Result<FlightEndpoint, Status> {
+        let asked: RenewFlightEndpointRequest = parse(&request.get_ref().body)?;
+        let ticket = asked.endpoint.and_then(|endpoint| endpoint.ticket).map(|ticket| ticket.ticket).unwrap_or_default();
         let handle = actions::ticket_handle(&ticket).ok_or_else(|| fail(unknown()))?;
-        let (offer, _) = self.results.by_ticket(&handle, caller).map_err(fail)?;
+        let (offer, partitions) = self.results.by_ticket(&handle, &caller(request)).map_err(fail)?;
         offer.touch();
-        Ok(endpoint(&offer, ticket))
+        Ok(endpoint(&offer, ticket, self.results.location(&offer, partitions, Asker::of(request.extensions()).as_ref())))
     }
 
     /// CancelFlightInfo, by the sealed name in the info's metadata, from any connection of the owner.
@@ -155,7 +175,9 @@ impl SqlService {
         request: Request<Criteria>,
     ) -> Result<Response<BoxStream<'static, Result<FlightInfo, Status>>>, Status> {
         let mine = self.results.of(&caller(&request));
-        let infos: Result<Vec<_>, _> = mine.iter().map(|offer| info(offer, 0..offer.tickets.len())).collect();
+        let asker = Asker::of(request.extensions());
+        let infos = mine.iter().map(|offer| self.answer(offer, 0..offer.tickets.len(), asker.as_ref()));
+        let infos: Result<Vec<_>, _> = infos.collect();
         Ok(Response::new(stream::iter(infos?).map(Ok).boxed()))
     }
 
@@ -163,28 +185,49 @@ impl SqlService {
     pub(super) fn close_results(&self, session: &CoordinatorSession) {
         self.results.close_session(session.id());
     }
+
+    /// The answer about a result to `asker`, with some of its tickets.
+    fn answer(
+        &self,
+        offer: &Offer,
+        tickets: impl IntoIterator<Item = usize>,
+        asker: Option<&Asker>,
+    ) -> Result<FlightInfo, Status> {
+        let unsendable = |source| fail(Error::internal("a result's schema cannot be sent").with_source(source));
+        let info = FlightInfo::new().try_with_schema(&offer.kept.schema).map_err(unsendable)?;
+        let mut info = info.with_descriptor(offer.wish.descriptor.clone());
+        let tickets = tickets.into_iter().filter_map(|index| offer.tickets.get(index));
+        let endpoints = tickets.map(|(partitions, ticket)| {
+            let ticket = TicketStatementQuery { statement_handle: ticket.clone() }.as_any().encode_to_vec();
+            endpoint(offer, ticket.into(), self.results.location(offer, partitions.clone(), asker))
+        });
+        info.endpoint = endpoints.collect();
+        // Rows that have an order are in one partition.
+        info.ordered = offer.kept.partitions() == 1;
+        info.app_metadata = offer.name.clone();
+        Ok(info)
+    }
+
+    /// What PollFlightInfo answers now.
+    fn poll_answer(&self, offer: &Offer, asker: Option<&Asker>) -> Result<PollInfo, Status> {
+        let listed = offer.listed().map_err(fail)?;
+        let is_done = listed.len() == offer.tickets.len();
+        let mut answer = PollInfo::new().with_info(self.answer(offer, listed, asker)?);
+        answer.progress = Some(offer.progress(is_done));
+        if !is_done {
+            answer.flight_descriptor = Some(FlightDescriptor::new_cmd(offer.name.clone()));
+        }
+        let mut time = answer.expiration_time.take().unwrap_or_default();
+        (time.seconds, time.nanos) = timestamp(offer.expires_at());
+        answer.expiration_time = Some(time);
+        Ok(answer)
+    }
 }
 
-/// The answer about a result, with some of its tickets.
-fn info(offer: &Offer, tickets: impl IntoIterator<Item = usize>) -> Result<FlightInfo, Status> {
-    let unsendable = |source| fail(Error::internal("a result's schema cannot be sent").with_source(source));
-    let info = FlightInfo::new().try_with_schema(&offer.kept.schema).map_err(unsendable)?;
-    let mut info = info.with_descriptor(offer.wish.descriptor.clone());
-    info.endpoint =
-        tickets.into_iter().filter_map(|index| offer.tickets.get(index)).map(|(_, ticket)| wrapped(offer, ticket)).collect();
-    // Rows that have an order are in one partition.
-    info.ordered = offer.kept.partitions() == 1;
-    info.app_metadata = offer.name.clone();
-    Ok(info)
-}
-
-fn wrapped(offer: &Offer, ticket: &Bytes) -> FlightEndpoint {
-    let ticket = TicketStatementQuery { statement_handle: ticket.clone() };
-    endpoint(offer, ticket.as_any().encode_to_vec().into())
-}
-
-fn endpoint(offer: &Offer, ticket: Bytes) -> FlightEndpoint {
-    let mut endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket }).with_location(HERE);
+fn endpoint(offer: &Offer, ticket: Bytes, executor: Option<String>) -> FlightEndpoint {
+    let mut endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket });
+    // In the order in which clients are to try them.
+    endpoint.location = executor.into_iter().chain([HERE.to_owned()]).map(|uri| Location { uri }).collect();
     let mut time = endpoint.expiration_time.take().unwrap_or_default();
     (time.seconds, time.nanos) = timestamp(offer.expires_at());
     endpoint.expiration_time = Some(time);
@@ -195,21 +238,6 @@ fn endpoint(offer: &Offer, ticket: Bytes) -> FlightEndpoint {
 fn timestamp(millis: u64) -> (i64, i32) {
     let seconds = i64::try_from(millis / 1000).unwrap_or(i64::MAX);
     (seconds, i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0))
-}
-
-/// What PollFlightInfo answers now.
-fn poll(offer: &Offer) -> Result<PollInfo, Status> {
-    let listed = offer.listed().map_err(fail)?;
-    let is_done = listed.len() == offer.tickets.len();
-    let mut answer = PollInfo::new().with_info(info(offer, listed)?);
-    answer.progress = Some(offer.progress(is_done));
-    if !is_done {
-        answer.flight_descriptor = Some(FlightDescriptor::new_cmd(offer.name.clone()));
-    }
-    let mut time = answer.expiration_time.take().unwrap_or_default();
-    (time.seconds, time.nanos) = timestamp(offer.expires_at());
-    answer.expiration_time = Some(time);
-    Ok(answer)
 }
 
 /// The error of a PollFlightInfo whose descriptor is no statement.

@@ -1,6 +1,7 @@
 //! Options of a session as drivers name them: `catalog`, `schema`, and every setting that SET knows. Next: `metadata.rs`.
 
 use arrow_flight::Action;
+use bytes::Bytes;
 use prost::Message;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Request, Status};
@@ -22,6 +23,18 @@ const SCHEMA_SETTING: &str = "datafusion.catalog.default_schema";
 
 /// How closing a session went, in the protocol's words.
 const CLOSED: i32 = 1;
+
+/// What an executor answers to an action of sessions: drivers send them on every connection, and the session is the coordinator's.
+/// `None` for other actions.
+pub(crate) fn nothing_to_do(action: &str) -> Option<Bytes> {
+    let body = match action {
+        super::door::SET_OPTIONS => SetSessionOptionsResult::default().encode_to_vec(),
+        super::door::GET_OPTIONS => GetSessionOptionsResult::default().encode_to_vec(),
+        super::door::CLOSE_SESSION => CloseSessionResult { status: CLOSED }.encode_to_vec(),
+        _ => return None,
+    };
+    Some(body.into())
+}
 
 impl SqlService {
     /// SetSessionOptions. The answer's headers carry a cookie that names the session, unless the request did.

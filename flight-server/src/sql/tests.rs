@@ -66,6 +66,7 @@ impl Cluster {
             scheduler: self.server.address().to_string(),
             bind: "127.0.0.1:0".parse().unwrap(),
             advertise: None,
+            client_networks: Vec::new(),
             access: Access::open(),
             dialer: Dialer::open(),
             executor: options(name),
@@ -317,6 +318,7 @@ async fn strangers_on_the_control_stream_are_told_why() {
         address: "127.0.0.1:1".to_owned(),
         build: "windrow 0.0.1 protocol 0".to_owned(),
         pid: 1,
+        clients: None,
     };
     let Ok(Some(Command::Refused { message })) = control(&cluster, Report::Register(registration)).await else {
         panic!("refused")

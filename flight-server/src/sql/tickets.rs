@@ -16,6 +16,9 @@ const TICKET: [u8; 4] = *b"WRT1";
 /// What the name of a job begins with, in `FlightInfo.app_metadata` and in the descriptors of PollFlightInfo.
 const JOB: [u8; 4] = *b"WRJ1";
 
+/// What the key for tickets is derived for.
+const TICKETS: &str = "result tickets";
+
 /// Seals do not expire by themselves: results do, and every call about one puts that off.
 const NEVER: u64 = u64::MAX;
 
@@ -29,6 +32,21 @@ struct Sealed {
     count: u32,
 }
 
+/// Knows tickets of this cluster, without knowing what they are for: for executors.
+#[derive(Debug)]
+pub(crate) struct Check(Sealer);
+
+impl Check {
+    pub(crate) fn new(key: &ClusterKey) -> Self {
+        Self(Sealer::new(key, TICKETS))
+    }
+
+    /// Whether the cluster made it.
+    pub(crate) fn is_ours(&self, ticket: &[u8]) -> bool {
+        open::<Sealed>(&self.0, TICKET, ticket).is_some()
+    }
+}
+
 /// Seals and opens for one server.
 #[derive(Debug)]
 pub(super) struct Seals {
@@ -39,7 +57,7 @@ pub(super) struct Seals {
 
 impl Seals {
     pub(super) fn new(key: &ClusterKey) -> Self {
-        let (tickets, jobs) = (Sealer::new(key, "result tickets"), Sealer::new(key, "names of jobs"));
+        let (tickets, jobs) = (Sealer::new(key, TICKETS), Sealer::new(key, "names of jobs"));
         Self { tickets, jobs, epoch: unix_nanos() }
     }
 

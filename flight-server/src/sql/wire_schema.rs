@@ -145,7 +145,7 @@ fn precision_and_scale(of: &DataType) -> Option<(i32, i32)> {
 }
 
 /// Rows as messages: the schema at once, and each batch cast to it.
-pub(super) fn encode(
+pub(crate) fn encode(
     schema: SchemaRef,
     rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
 ) -> BoxStream<'static, Result<FlightData, Status>> {

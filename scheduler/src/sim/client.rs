@@ -1,5 +1,6 @@
 //! The clients of the model world: they submit, read each result partition once, sometimes cancel, and judge the answer. Those that
-//! keep their result read all of it again, later and in any order, and compare.
+//! keep their result read all of it again, later and in any order, and compare. Where results may not pile up, some clients read them in
+//! order, whatever is there, and some begin when all is there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,20 @@ use crate::event::{Event, JobState};
 /// How often each partition of a kept result is read again.
 const AGAIN: u32 = 2;
 
+/// Between two looks of a client that waits.
+const LOOK_MS: u64 = 500;
+
+/// How a client reads a result for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    /// Whatever is there.
+    Any,
+    /// One partition after the other.
+    InOrder,
+    /// When all of it is there.
+    AtTheEnd,
+}
+
 /// One submitted job, as its client knows it.
 #[derive(Debug)]
 pub(crate) struct ModelJob {
@@ -28,6 +43,7 @@ pub(crate) struct ModelJob {
     /// What is read again, for a client that keeps its result: how many times yet.
     again: BTreeMap<u32, u32>,
     is_kept: bool,
+    habit: Habit,
     is_judged: bool,
     pub(crate) is_over: bool,
     /// The stage and partition that ends every executor that runs it.
@@ -58,11 +74,19 @@ impl World {
         let told = self.misjudged(job, &graph);
         let is_kept = self.options.keep_results && !job.0.is_multiple_of(2);
         let (again, is_judged) = (BTreeMap::new(), false);
-        let model = ModelJob { graph, ready, received, again, is_kept, is_judged, is_over: false, poison };
+        let habit = match job.0 % 3 {
+            1 if self.options.unfetched_max > 0 => Habit::InOrder,
+            2 if self.options.unfetched_max > 0 => Habit::AtTheEnd,
+            _ => Habit::Any,
+        };
+        let model = ModelJob { graph, ready, received, again, is_kept, habit, is_judged, is_over: false, poison };
         self.jobs.insert(job, model);
         self.step(Event::JobSubmitted { job, graph: told, user: "sim".into() });
         if is_kept {
             self.step(Event::ResultKept { job });
+        }
+        if habit != Habit::Any {
+            self.later(LOOK_MS, Happening::ClientWaits(job));
         }
         if let Some(drawn) = self.strikes(self.options.rates.cancelled, Mischief::Cancel, job.0) {
             self.later(drawn % 4_000, Happening::ClientCancels(job));
@@ -97,9 +121,30 @@ impl World {
     pub(crate) fn result_ready(&mut self, job: JobId, partition: u32, location: Option<InputGroup>) {
         if let Some(model) = self.jobs.get_mut(&job) {
             model.ready.insert(partition, location);
+            if model.habit != Habit::Any && !model.is_judged {
+                return;
+            }
             let wait = self.rng.u64(1..=300);
             self.later(wait, Happening::ClientReads { job, partition });
         }
+    }
+
+    /// A client that does not read whatever is there says what it waits for, and reads it when it is there.
+    pub(crate) fn client_waits(&mut self, job: JobId) {
+        let Some(model) = self.jobs.get(&job).filter(|model| !model.is_over && !model.is_judged) else { return };
+        let partitions = model.graph.stages.last().map_or(0, |stage| stage.partitions);
+        let next = (0..partitions).find(|partition| !model.received.contains_key(partition));
+        let missing = match model.habit {
+            Habit::AtTheEnd if (model.ready.len() as u64) < u64::from(partitions) => Some(None),
+            _ => next.filter(|partition| !model.ready.contains_key(partition)).map(Some),
+        };
+        match (missing, next) {
+            (Some(partition), _) => self.step(Event::ResultAwaited { job, partition }),
+            (None, Some(partition)) => self.client_reads(job, partition),
+            (None, None) => return,
+        }
+        let is_read = self.jobs.get(&job).is_some_and(|model| next.is_some_and(|next| model.received.contains_key(&next)));
+        self.later(if is_read { 1 } else { LOOK_MS }, Happening::ClientWaits(job));
     }
 
     /// The client reads a result partition, or finds that it is gone.
@@ -111,15 +156,21 @@ impl World {
         let output = match &location {
             None => None,
             Some(group) if self.frozen_until(group.executor).is_some() => {
-                return self.later(500, Happening::ClientReads { job, partition });
+                if self.reads_by_itself(job) {
+                    self.later(500, Happening::ClientReads { job, partition });
+                }
+                return;
             }
             Some(group) => match self.fetch(None, group) {
                 Ok(found) => found.into_iter().next().map(|(_, output)| output.clone()),
                 Err(_) => {
                     let (executor, incarnation, attempt) = (group.executor, group.incarnation, group.attempt);
                     self.step(Event::OutputLost { executor, incarnation, attempt, partitions: vec![partition] });
+                    self.step(Event::ResultAwaited { job, partition: Some(partition) });
                     // A reader tries again for as long as nobody tells it of another place.
-                    self.later(500, Happening::ClientReads { job, partition });
+                    if self.reads_by_itself(job) {
+                        self.later(500, Happening::ClientReads { job, partition });
+                    }
                     return;
                 }
             },
@@ -133,6 +184,11 @@ impl World {
         let attempt = location.map(|group| group.attempt);
         self.step(Event::ResultDelivered { job, partition, attempt });
         self.judge(job);
+    }
+
+    /// Whether a client comes back to a partition by itself, instead of looking for what is next.
+    fn reads_by_itself(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|model| model.habit == Habit::Any || model.is_judged)
     }
 
     /// A kept result was read again: it is what it was. The client goes when all of it was read often enough.

@@ -179,6 +179,7 @@ impl World {
             address: format!("{executor}:1"),
             build: String::new(),
             pid: 0,
+            clients: None,
         };
         self.report(executor, Event::ExecutorRegistered { executor, incarnation, registration });
         self.later(1_000, Happening::Heartbeat { executor, incarnation });

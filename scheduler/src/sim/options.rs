@@ -94,6 +94,8 @@ pub struct Options {
     pub keep_outputs: bool,
     /// Every other job's client keeps the result and reads it again.
     pub keep_results: bool,
+    /// Bytes of each job's result that may wait for a reader; 0 is no limit. With one, some clients read in order, and some when all is done.
+    pub unfetched_max: u64,
     /// Timeouts of the scheduler, in percent of the defaults.
     pub timeouts_percent: u64,
     /// The faults that may strike, by number; `None` is all.
@@ -120,6 +122,7 @@ impl Options {
             check_every: 1,
             keep_outputs: seed.is_multiple_of(2),
             keep_results: seed.is_multiple_of(3),
+            unfetched_max: if (seed / 3) % 2 == 1 { 1 + seed % 5 } else { 0 },
             timeouts_percent: 100,
             only: None,
             script: None,

@@ -39,6 +39,7 @@ pub(crate) enum Happening {
     Rejoin(ExecutorId),
     Submit(JobId),
     ClientReads { job: JobId, partition: u32 },
+    ClientWaits(JobId),
     ClientCancels(JobId),
     ClientReleases(JobId),
     Heal,
@@ -120,6 +121,7 @@ impl World {
             ..SchedulerConfig::default()
         };
         let mut scheduler = Scheduler::new(config, Epoch(rng.u64(1..9)));
+        scheduler.limit_unfetched(options.unfetched_max);
         if let Some(fault) = options.planted {
             scheduler.plant(fault);
         }
@@ -209,6 +211,7 @@ impl World {
             }
             Happening::Submit(job) => self.submit(job),
             Happening::ClientReads { job, partition } => self.client_reads(job, partition),
+            Happening::ClientWaits(job) => self.client_waits(job),
             Happening::ClientCancels(job) => self.client_cancels(job),
             Happening::ClientReleases(job) => self.step(Event::JobReleased { job }),
             Happening::Heal => self.heal(),
@@ -333,7 +336,7 @@ impl World {
     fn tell_client(&mut self, action: Action) {
         match action {
             Action::JobState { job, state } => self.job_state(job, state),
-            Action::ResultReady { job, partition, location } => self.result_ready(job, partition, location),
+            Action::ResultReady { job, partition, location, .. } => self.result_ready(job, partition, location),
             _ => {}
         }
     }
@@ -382,7 +385,7 @@ impl World {
             Action::JobState { job, state } => {
                 add(&[6, job.0, u64::from(state.is_final())]);
             }
-            Action::ResultReady { job, partition, location } => {
+            Action::ResultReady { job, partition, location, .. } => {
                 add(&[7, job.0, u64::from(*partition), u64::from(location.is_some())]);
             }
             Action::WakeAt(at) => {

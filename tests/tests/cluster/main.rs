@@ -7,6 +7,7 @@ mod cancel;
 mod catalog;
 mod command_line;
 mod credentials;
+mod direct;
 mod faults;
 mod fleet;
 mod kills;

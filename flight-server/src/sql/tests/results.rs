@@ -375,3 +375,75 @@ async fn what_the_coordinator_answers_itself_is_kept_too_until_its_session_ends(
         assert!(error.code() == Code::NotFound && error.message().contains("session was closed"), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_were_read_make_room_and_others_do_not() {
+    let table = Table::new(2, 20, 5);
+    let desk = Desk::open(1, 2, ResultsConfig { kept_max: 8, ..ResultsConfig::default() }).await;
+    let sql = format!("SELECT id FROM {}", table.name());
+    let (unread, read) = (desk.info(&sql, &None).await, desk.info(&sql, &None).await);
+    assert_eq!(desk.all(&read, &None).await.len(), 40);
+    for _ in 0..30 {
+        let info = desk.info(&sql, &None).await;
+        assert_eq!(desk.all(&info, &None).await.len(), 40);
+        assert!(desk.service.results.held() <= 8);
+    }
+    let gone = desk.get(&read.endpoint[0], &None).await.unwrap_err();
+    assert!(gone.code() == Code::NotFound && gone.message().contains("results.kept_max"), "{gone}");
+    assert_eq!(desk.all(&unread, &None).await.len(), 40, "nobody had read this one");
+    let mut waiting = Vec::new();
+    let refused = loop {
+        match desk.door.get_flight_info(asking(descriptor(&sql), &None)).await {
+            Ok(info) => waiting.push(info.into_inner()),
+            Err(status) => break status,
+        }
+        assert!(waiting.len() <= 8);
+    };
+    assert!(refused.code() == Code::ResourceExhausted && refused.message().contains("kept_max"), "{refused}");
+    for info in &waiting {
+        assert_eq!(desk.all(info, &None).await.len(), 40);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_nobody_reads_stops_growing_and_keeps_nobody_waiting() {
+    // Partitions with less share a task.
+    let table = Table::new(6, 20_000, 10);
+    let desk = Desk::open(1, 6, ResultsConfig { unfetched_max: "1B".parse().unwrap(), ..ResultsConfig::default() }).await;
+    let sql = format!("SELECT a.id FROM {0} a JOIN {0} b ON a.id = b.id", table.name());
+    let ids: Vec<i64> = (0..120_000).collect();
+    let info = desk.info(&sql, &None).await;
+    assert_eq!(info.endpoint.len(), 6);
+    eventually("it is held, and holds no slot", || desk.cluster.used() == 0).await;
+    let running = || desk.cluster.coordinator.status().jobs.iter().filter(|job| !job.progress.state.is_over()).count();
+    assert_eq!(running(), 1, "a part of it has not begun");
+    // Read from its end, and then as it comes.
+    assert!(desk.get(info.endpoint.last().unwrap(), &None).await.unwrap().num_rows() > 0);
+    assert_eq!(desk.all(&info, &None).await, ids);
+    assert_eq!(running(), 0);
+    // All at once, as some drivers do.
+    let info = desk.info(&sql, &None).await;
+    let together = info.endpoint.iter().map(|endpoint| desk.get(endpoint, &None));
+    let together = timer::deadline(PATIENCE, futures::future::try_join_all(together)).await.unwrap().unwrap();
+    assert_eq!(together.iter().map(RecordBatch::num_rows).sum::<usize>(), 120_000);
+    // By who waits for the end before reading.
+    let mut answer = desk.poll(descriptor(&sql), &None).await.unwrap();
+    let followed = async {
+        while let Some(next) = answer.flight_descriptor.clone() {
+            timer::sleep(Duration::from_millis(5)).await;
+            answer = desk.poll(next, &None).await.unwrap();
+        }
+        answer.info.unwrap()
+    };
+    let info = timer::deadline(PATIENCE, followed).await.unwrap();
+    assert_eq!(desk.all(&info, &None).await, ids);
+    // By who reads rows as they come, slowly.
+    let mut client = desk.cluster.client().await;
+    let mut rows = client.do_get(as_ticket(sql)).await.unwrap();
+    let mut count = 0;
+    while let Some(batch) = timer::deadline(PATIENCE, rows.next()).await.unwrap() {
+        count += batch.unwrap().num_rows();
+        timer::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(count, 120_000);
+}
