@@ -26,6 +26,7 @@ pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let known = access::key_of_scheduler(&security, arguments.bind).map_err(End::starting)?;
     let key = known.clone().unwrap_or_else(ClusterKey::random);
     let (access, dialer) = access::access(Some(&key), &security, insecure).map_err(End::starting)?;
+    let access = access.audited(&security).map_err(End::starting)?;
     let stores = stores(&security).map_err(End::starting)?;
     let url = if access.encrypts() { "grpc+tls" } else { "grpc" };
     let (query, results) = (config.query, config.results);

@@ -110,7 +110,8 @@ impl LocalClusterBuilder {
         };
         let stores = stores(&security)?;
         // Nobody but this machine can listen to its loopback interface.
-        let access = Access::configured(key.clone(), &SecurityConfig { tls_certificate: None, tls_key: None, ..security })?;
+        let security = SecurityConfig { tls_certificate: None, tls_key: None, ..security };
+        let access = Access::configured(key.clone(), &security)?.audited(&security)?;
         let options = CoordinatorOptions { scheduler, query, results, stores, dialer: Dialer::with_key(&key) };
         let engine = if self.program.is_some() { Engine::start(options)? } else { Engine::start_alone(options)? };
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));

@@ -7,6 +7,7 @@
 
 #![deny(clippy::disallowed_types, clippy::iter_over_hash_type)]
 
+pub mod cases;
 pub mod clock;
 pub mod config;
 pub mod error;

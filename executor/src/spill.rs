@@ -4,9 +4,13 @@
 //! process that no longer exists left there is removed when the next executor starts. Files go to the directories in turn; one whose
 //! disk is full gets no more until something was deleted, and one whose disk failed or gave back other bytes a few times gets none at
 //! all, as long as there is a better one.
+//!
+//! Rows of queries are in these files: directories are for their owner alone (0700), and so are the files (0600). Nothing here follows
+//! a link that somebody else has put where a directory or a file of ours is made, looked for or removed.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -19,6 +23,9 @@ use crate::operator_files::OperatorFiles;
 
 const PREFIX: &str = "windrow-";
 const OWNER: &str = "owner";
+
+/// What an owner's file has at most: two numbers.
+const OWNER_BYTES_MAX: u64 = 64;
 
 /// Most runs that one merge of an external sort opens: bounds file handles and read buffers.
 const MERGE_FAN_IN_MAX: usize = 64;
@@ -70,6 +77,11 @@ impl SpillDir {
     /// A path that no other file of these directories has.
     pub(crate) fn new_file(&self) -> PathBuf {
         self.path().join(format!("segments-{}", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Makes a file at a path of [`Self::new_file`], for this user alone. A link that is there is not followed.
+    pub(crate) fn create_file(path: &Path) -> io::Result<fs::File> {
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
     }
 
     /// The failure of writing `bytes` to `file`, which is in one of the directories.
@@ -157,11 +169,16 @@ impl Place {
             .with_source(source)
         };
         fs::create_dir_all(parent).map_err(|source| failed("create the spill directory", parent, source))?;
-        remove_stale(parent);
         let path = parent.join(format!("{PREFIX}{:016x}", windrow_core::rand::unique()));
-        fs::create_dir(&path).map_err(|source| failed("create the spill directory", &path, source))?;
+        // Fails for whatever is there already, and a link is something.
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|source| failed("create the spill directory", &path, source))?;
         let owner = Owner::this_process().to_string();
-        fs::write(path.join(OWNER), owner).map_err(|source| failed("write to the spill directory", &path, source))?;
+        let written = SpillDir::create_file(&path.join(OWNER)).and_then(|mut file| file.write_all(owner.as_bytes()));
+        written.map_err(|source| failed("write to the spill directory", &path, source))?;
+        // Whoever made a directory of this process may remove those of others of the same user.
+        if let Ok(own) = fs::symlink_metadata(&path) {
+            remove_stale(parent, own.uid());
+        }
         Ok(Self { path, full: AtomicBool::new(false), failures: AtomicU32::new(0) })
     }
 
@@ -185,20 +202,33 @@ fn remove_dir(path: &Path) {
     }
 }
 
-/// Removes the directories below `parent` whose process is gone.
-fn remove_stale(parent: &Path) {
+/// Removes the directories below `parent` that are `user`'s and whose process is gone.
+fn remove_stale(parent: &Path, user: u32) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        // Of the entry itself: what somebody else made, or linked, is left alone and not looked into.
+        let is_own = entry.metadata().is_ok_and(|about| about.is_dir() && about.uid() == user);
+        if !is_own || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
         // A directory without an owner's file is just being made by another process.
-        let Ok(owner) = fs::read_to_string(entry.path().join(OWNER)) else { continue };
+        let Ok(owner) = owner_of(&entry.path()) else { continue };
         if Owner::parse(&owner).is_some_and(|owner| !owner.is_alive()) {
             tracing::info!(path = %entry.path().display(), "removing the spill directory of a process that is gone");
             remove_dir(&entry.path());
         }
     }
+}
+
+/// The text of a directory's owner file, which must be a file: a pipe would hold up the start.
+fn owner_of(directory: &Path) -> io::Result<String> {
+    let path = directory.join(OWNER);
+    if !fs::symlink_metadata(&path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = String::new();
+    fs::File::open(&path)?.take(OWNER_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A process: its number and when it started, because numbers are used again.
@@ -240,6 +270,8 @@ fn started(pid: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use windrow_core::cases::Cases;
+
     use super::*;
 
     #[test]
@@ -257,6 +289,115 @@ mod tests {
         let path = second.path().to_owned();
         drop(second);
         assert!(!path.exists());
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn plant_stale(parent: &Path, name: &str) -> PathBuf {
+        let stale = parent.join(name);
+        fs::create_dir(&stale).unwrap();
+        fs::write(stale.join(OWNER), format!("{} 1", std::process::id())).unwrap();
+        stale
+    }
+
+    #[test]
+    fn security_m23_directories_and_files_are_for_their_owner_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut cases = Cases::of("M23");
+        let dir = SpillDir::create(parent.path(), 100).unwrap();
+        let other = SpillDir::create(parent.path(), 100).unwrap();
+        assert_eq!(mode(dir.path()), 0o700);
+        cases.case("the directory");
+        assert_eq!(mode(&dir.path().join(OWNER)), 0o600);
+        cases.case("the owner's file");
+        let path = dir.new_file();
+        let _file = SpillDir::create_file(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        cases.case("a segment file");
+        let manager = dir.disk_manager().unwrap();
+        let file = Arc::new(manager).create_tmp_file("rows").unwrap();
+        let operators = file.path().unwrap().to_owned();
+        assert_eq!(mode(&operators), 0o600);
+        cases.case("an operator's file");
+        let name = |dir: &SpillDir| dir.path().file_name().unwrap().to_string_lossy().into_owned();
+        let random = name(&dir).trim_start_matches(PREFIX).to_owned();
+        assert!(name(&dir) != name(&other) && random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        cases.case("each process has one of its own, whose name nobody guesses");
+        cases.are(5);
+    }
+
+    #[test]
+    fn security_m23_what_a_dead_process_left_is_gone_after_a_start_and_nothing_else() {
+        let (parent, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut cases = Cases::of("M23");
+        let kept = outside.path().join("kept");
+        fs::write(&kept, "rows").unwrap();
+        let stale = plant_stale(parent.path(), "windrow-stale");
+        fs::create_dir(stale.join("attempt-1")).unwrap();
+        fs::write(stale.join("attempt-1/rows"), "rows").unwrap();
+        std::os::unix::fs::symlink(outside.path(), stale.join("folder")).unwrap();
+        std::os::unix::fs::symlink(&kept, stale.join("segments-0")).unwrap();
+        let linked = plant_stale(outside.path(), "windrow-elsewhere");
+        std::os::unix::fs::symlink(&linked, parent.path().join("windrow-linked")).unwrap();
+        let piped = parent.path().join("windrow-piped");
+        fs::create_dir(&piped).unwrap();
+        make_pipe(&piped.join(OWNER));
+        let borrowed = parent.path().join("windrow-borrowed");
+        fs::create_dir(&borrowed).unwrap();
+        std::os::unix::fs::symlink(stale.join(OWNER), borrowed.join(OWNER)).unwrap();
+        let unnamed = plant_stale(parent.path(), "somebody-elses");
+        let started = SpillDir::create(parent.path(), 100).unwrap();
+        for (what, is_right) in [
+            ("a dead process's rows are gone", !stale.exists()),
+            ("a link in them is removed, not followed", kept.exists()),
+            ("a directory elsewhere that is linked stays", linked.exists()),
+            ("a pipe in place of the owner's file holds nothing up", piped.exists()),
+            ("a link in place of the owner's file is not read", borrowed.exists()),
+            ("a directory of another name stays", unnamed.exists()),
+            ("the new one is there", started.path().exists()),
+        ] {
+            assert!(is_right, "{what}");
+            cases.case(what);
+        }
+        cases.are(7);
+    }
+
+    fn make_pipe(path: &Path) {
+        let status = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn security_m8_files_are_made_beside_what_is_planted_and_removed_without_following_it() {
+        let (parent, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut cases = Cases::of("M8");
+        let dir = SpillDir::create(parent.path(), 100).unwrap();
+        let kept = outside.path().join("kept");
+        fs::write(&kept, "rows").unwrap();
+        // Where the next files will be.
+        for (what, target) in [("a link to a file", kept.clone()), ("a link to nothing", outside.path().join("made"))] {
+            let next = dir.path().join(what);
+            std::os::unix::fs::symlink(&target, &next).unwrap();
+            assert_eq!(SpillDir::create_file(&next).unwrap_err().kind(), io::ErrorKind::AlreadyExists, "{what}");
+            assert_eq!((fs::read_to_string(&kept).unwrap().as_str(), outside.path().join("made").exists()), ("rows", false));
+            cases.case(what);
+        }
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("a link to a folder")).unwrap();
+        let path = dir.path().to_owned();
+        drop(dir);
+        assert!(!path.exists() && kept.exists());
+        cases.case("a link to a folder, at the end");
+        let made = SpillDir::create(parent.path(), 100).unwrap();
+        for _ in 0..50 {
+            let path = made.new_file();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let number = name.strip_prefix("segments-").unwrap();
+            assert!(number.bytes().all(|byte| byte.is_ascii_digit()) && path.parent() == Some(made.path()), "{name}");
+        }
+        cases.case("names are a number and nothing that somebody sent");
+        cases.are(4);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::control::service::ControlService;
 use crate::coordinator::Coordinator;
 use crate::listener::accept;
 use crate::routine::Routine;
-use crate::security::{Access, AuthenticateLayer, Serves};
+use crate::security::{Access, AuditLog, AuthenticateLayer, Serves};
 use crate::sql::SqlService;
 
 /// Bytes in flight of one HTTP/2 stream, and of a connection.
@@ -60,6 +60,7 @@ pub struct Server {
     address: SocketAddr,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     routine: Routine,
+    audit: Option<Arc<AuditLog>>,
 }
 
 impl Server {
@@ -74,13 +75,16 @@ impl Server {
         self.routine.over().await;
     }
 
-    /// Stops accepting, lets open calls end for a moment, and closes the rest.
+    /// Stops accepting, lets open calls end for a moment, and closes the rest. What is over is in the audit log then.
     pub async fn shutdown(self) {
         if let Some(stop) = self.stop.lock().take() {
             // The server is over if nobody takes this.
             let _ = stop.send(());
         }
         let _ = timer::deadline(SHUTDOWN_WITHIN, self.routine.over()).await;
+        if let Some(log) = self.audit {
+            let _ = timer::deadline(SHUTDOWN_WITHIN, log.flush()).await;
+        }
     }
 }
 
@@ -149,5 +153,5 @@ pub(crate) fn start(listener: TcpListener, owner: &str, routes: Routes, access: 
             tracing::error!(%error, "a listener ended");
         }
     });
-    Ok(Server { address, stop: Mutex::new(Some(stop)), routine })
+    Ok(Server { address, stop: Mutex::new(Some(stop)), routine, audit: access.audit().cloned() })
 }

@@ -65,15 +65,18 @@ impl Scheduler {
 
     fn check_queues(&self) -> Checked {
         let running = self.jobs.values().filter(|job| job.phase == JobPhase::Running).count();
-        hold(running == self.running_jobs as usize, "I13 admission", || {
-            format!("{running} jobs run, {} counted", self.running_jobs)
+        hold(running == self.admission.running() as usize, "I13 admission", || {
+            format!("{running} jobs run, {} counted", self.admission.running())
         })?;
         let queued = self.jobs.values().filter(|job| job.phase == JobPhase::Queued).count();
-        hold(queued == self.queue.len(), "I13 admission", || format!("{queued} jobs wait, {} queued", self.queue.len()))?;
+        hold(queued == self.admission.waiting(), "I13 admission", || {
+            format!("{queued} jobs wait, {} queued", self.admission.waiting())
+        })?;
         hold(queued <= self.config.queue_max as usize, "I13 admission", || format!("{queued} jobs wait"))?;
-        let has_room = self.running_jobs < self.config.jobs_max.max(1);
-        hold(queued == 0 || !has_room, "I7 wake-up", || "a job waits for admission while there is room".to_owned())?;
-        let is_hungry = self.hungry.len() > 0;
+        hold(self.admission.next(&self.config).is_none(), "I7 wake-up", || {
+            "a job waits for admission while there is room".to_owned()
+        })?;
+        let is_hungry = self.next_to_serve().is_some();
         hold(!is_hungry || self.executors.free_slots() == 0, "I7 wake-up", || "a job has work while slots are free".to_owned())?;
         for (key, reserved) in &self.alone {
             let stage = self.jobs.get(&key.1).and_then(|job| job.stages.get(key.2));

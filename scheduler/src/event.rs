@@ -22,6 +22,8 @@ pub enum Event {
         job: JobId,
         /// What to run.
         graph: Arc<StageGraph>,
+        /// Whose it is: users share the places for running and waiting jobs.
+        user: Arc<str>,
     },
     /// A client cancelled a job, or its session or a deadline did.
     JobCancelled {

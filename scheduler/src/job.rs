@@ -64,6 +64,8 @@ pub(crate) struct Job {
     pub(crate) id: JobId,
     /// Order of arrival.
     pub(crate) seq: u64,
+    /// Whose it is.
+    pub(crate) user: Arc<str>,
     pub(crate) phase: JobPhase,
     pub(crate) submitted_at: Millis,
     pub(crate) graph: Arc<StageGraph>,
@@ -106,8 +108,8 @@ pub(crate) fn reads(input: &StageInput, partition: u32) -> bool {
 }
 
 impl Job {
-    /// A queued job, of whose result at most `unfetched_max` bytes may wait for a reader. `graph` has been validated.
-    pub(crate) fn new(id: JobId, seq: u64, graph: Arc<StageGraph>, now: Millis, unfetched_max: u64) -> Self {
+    /// A queued job of `user`, of whose result at most `unfetched_max` bytes may wait for a reader. `graph` has been validated.
+    pub(crate) fn new(id: JobId, seq: u64, user: Arc<str>, graph: Arc<StageGraph>, now: Millis, unfetched_max: u64) -> Self {
         let mut needed = vec![false; graph.stages.len()];
         for (index, stage) in graph.stages.iter().enumerate().rev() {
             needed[index] |= index + 1 == graph.stages.len();
@@ -130,6 +132,7 @@ impl Job {
         let mut job = Self {
             id,
             seq,
+            user,
             phase: JobPhase::Queued,
             submitted_at: now,
             undecided: undecided.collect(),

@@ -1,4 +1,4 @@
-//! The life of jobs: admission in order of arrival, success, failure, cancellation, release. The states are drawn at [`JobState`].
+//! The life of jobs: admission, success, failure, cancellation, release. The states are drawn at [`JobState`].
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Job {
 }
 
 impl Scheduler {
-    pub(crate) fn submit(&mut self, id: JobId, graph: Arc<StageGraph>) {
+    pub(crate) fn submit(&mut self, id: JobId, graph: Arc<StageGraph>, user: Arc<str>) {
         if self.jobs.contains_key(&id) || self.released.contains(&id) {
             self.counters.stale_messages.job += 1;
             return;
@@ -33,31 +33,42 @@ impl Scheduler {
         self.next_seq += 1;
         let invalid = graph.validate().err();
         let graph = if invalid.is_some() { Arc::default() } else { graph };
-        self.jobs.insert(id, Job::new(id, self.next_seq, graph, self.now, self.unfetched_max));
+        self.jobs.insert(id, Job::new(id, self.next_seq, Arc::clone(&user), graph, self.now, self.unfetched_max));
         if let Some(error) = invalid {
             return self.end_job(id, JobState::Failed(Failed::fatal(&error)));
         }
-        self.queue.insert((self.next_seq, id));
+        self.admission.wait(&user, self.next_seq, id);
         self.admit();
-        if self.queue.contains(&(self.next_seq, id)) {
-            if self.queue.len() > self.config.queue_max as usize {
+        if self.admission.is_waiting(&user, self.next_seq, id) {
+            if let Some(full) = self.full(&user) {
                 let failure = Failure::Fatal { kind: ErrorKind::ResourcesExhausted };
-                let (running, waiting) = (self.running_jobs, self.config.queue_max);
-                let what =
-                    format!("{running} jobs run and {waiting} wait, which is scheduler.queue_max; try again later or raise it");
-                return self.end_job(id, JobState::Failed(Failed::new(failure, what)));
+                return self.end_job(id, JobState::Failed(Failed::new(failure, full)));
             }
             self.out.push(Action::JobState { job: id, state: JobState::Queued });
         }
     }
 
-    /// Starts waiting jobs, oldest first, while there is room.
+    /// Which bound the last job of `user` exceeds, if it exceeds one.
+    fn full(&self, user: &str) -> Option<String> {
+        let (running, waiting) = self.admission.of(user);
+        if waiting > self.config.user_queue_max as usize {
+            let most = self.config.user_queue_max;
+            return Some(format!(
+                "{running} jobs of {user} run and {most} wait, which is scheduler.user_queue_max; wait for some of them to end"
+            ));
+        }
+        let (running, most) = (self.admission.running(), self.config.queue_max);
+        (self.admission.waiting() > most as usize)
+            .then(|| format!("{running} jobs run and {most} wait, which is scheduler.queue_max; try again later or raise it"))
+    }
+
+    /// Starts waiting jobs while there is room.
     fn admit(&mut self) {
-        while self.running_jobs < self.config.jobs_max.max(1) {
-            let Some((_, id)) = self.queue.pop_first() else { break };
-            let Some(job) = self.jobs.get_mut(&id) else { continue };
+        while let Some(id) = self.admission.next(&self.config) {
+            let Some(job) = self.jobs.get_mut(&id) else { break };
+            self.admission.leave(&job.user, job.seq, id);
+            self.admission.started(&job.user);
             job.phase = JobPhase::Running;
-            self.running_jobs += 1;
             self.hungry.refresh(job);
             self.out.push(Action::JobState { job: id, state: JobState::Running });
         }
@@ -73,11 +84,11 @@ impl Scheduler {
                 self.counters.jobs_succeeded += u64::from(!std::mem::replace(&mut job.succeeded_before, true));
                 let groups = job.groups(&self.executors, job.result());
                 self.out.push(Action::JobState { job: id, state: JobState::Succeeded(groups.to_vec()) });
-                self.running_jobs -= 1;
+                self.admission.ended(&job.user);
             }
             JobPhase::Succeeded if open > 0 => {
                 job.phase = JobPhase::Running;
-                self.running_jobs += 1;
+                self.admission.started(&job.user);
                 self.out.push(Action::JobState { job: id, state: JobState::Running });
             }
             _ => {}
@@ -155,8 +166,10 @@ impl Scheduler {
                 self.out.push(Action::ReleaseJob { executor, job: id });
             }
         }
-        self.running_jobs -= u32::from(job.phase == JobPhase::Running);
-        self.queue.remove(&(job.seq, id));
+        if job.phase == JobPhase::Running {
+            self.admission.ended(&job.user);
+        }
+        self.admission.leave(&job.user, job.seq, id);
         (job.stages, job.graph) = (Vec::new(), Arc::default());
         job.ready.clear();
         job.unsettled.clear();

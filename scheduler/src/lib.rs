@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! lib.rs        step: which part hears of which event            event.rs      Event, Action, JobState
-//! jobs.rs       admission, end and release of jobs               fairness.rs   which job is served next
+//! jobs.rs       start, end and release of jobs                   fairness.rs   which job is served next
 //! job.rs        a job's stages, partitions, attempts             stage_state.rs  one stage, the states of a partition
-//! adaptive.rs   which form of a stage, by measured sizes
+//! adaptive.rs   which form of a stage, by measured sizes         admission.rs  which waiting job may start, fairly between users
 //! placement.rs  which slice, which executor                      commit.rs     a partition is done
 //! recovery.rs   failures, lost outputs, lost executors           fleet.rs      executors come, fall silent, drain and go
 //! executors.rs  slots as leases, indexes                         check.rs      what must always hold
@@ -30,6 +30,7 @@
 #![deny(clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 mod adaptive;
+mod admission;
 mod check;
 mod commit;
 mod event;
@@ -67,6 +68,7 @@ pub use event::{Action, Event, JobState};
 pub use faults::Fault;
 pub use status::{Counters, ExecutorState, ExecutorStatus, JobPhase, JobProgress, StagePhase, StageProgress, StaleMessages};
 
+use admission::Admission;
 use executors::Executors;
 use fairness::Hungry;
 use faults::Faults;
@@ -83,9 +85,8 @@ pub struct Scheduler {
     listening_since: Millis,
     jobs: BTreeMap<JobId, Job>,
     next_seq: u64,
-    /// Jobs that wait for admission, oldest first.
-    queue: BTreeSet<(u64, JobId)>,
-    running_jobs: u32,
+    /// Jobs that run and jobs that wait to.
+    admission: Admission,
     /// Bytes of each job's result that may wait for a reader.
     unfetched_max: u64,
     /// The last jobs forgotten, so that a repeated submission does not run again.
@@ -112,8 +113,7 @@ impl Scheduler {
             listening_since: Millis(0),
             jobs: BTreeMap::new(),
             next_seq: 0,
-            queue: BTreeSet::new(),
-            running_jobs: 0,
+            admission: Admission::default(),
             unfetched_max: u64::MAX,
             released: VecDeque::new(),
             hungry: Hungry::default(),
@@ -145,7 +145,7 @@ impl Scheduler {
         self.pass_time(now.max(self.now));
         match event {
             Event::Tick => self.tick(),
-            Event::JobSubmitted { job, graph } => self.submit(job, graph),
+            Event::JobSubmitted { job, graph, user } => self.submit(job, graph, user),
             Event::JobCancelled { job, why } => self.cancel_job(job, why),
             Event::ResultDelivered { job, partition, attempt } => self.delivered(job, partition, attempt),
             Event::ResultKept { job } => self.keep_result(job),
@@ -230,13 +230,30 @@ impl Scheduler {
         }
     }
 
+    /// The job to serve next, and how many slots its user may take more. Where users' slots are bounded, its cost is the number of jobs.
+    fn next_to_serve(&self) -> Option<(JobId, u32)> {
+        let percent = u64::from(self.config.user_slots_percent);
+        if percent >= 100 {
+            return self.hungry.first().map(|id| (id, u32::MAX));
+        }
+        let most = u32::try_from(self.executors.live_slots() * percent / 100).unwrap_or(u32::MAX).max(1);
+        let mut held = BTreeMap::<&str, u32>::new();
+        for job in self.jobs.values().filter(|job| job.slots > 0) {
+            *held.entry(&job.user).or_default() += job.slots;
+        }
+        self.hungry.iter().find_map(|id| {
+            let used = held.get(&*self.jobs.get(&id)?.user).copied().unwrap_or(0);
+            (used < most).then(|| (id, most - used))
+        })
+    }
+
     /// Launches as long as there are free slots and jobs with something to launch.
     fn dispatch(&mut self) {
         self.dispatch_alone();
         while self.executors.free_slots() > 0 {
-            let Some(id) = self.hungry.first() else { break };
+            let Some((id, room)) = self.next_to_serve() else { break };
             let slots = self.jobs.get(&id).map_or(0, |job| job.slots);
-            let share = self.hungry.share(self.executors.live_slots(), slots);
+            let share = self.hungry.share(self.executors.live_slots(), slots).min(room);
             if self.with_job(id, |job, cx| Ok(job.launch_next(cx, share))) != Some(true) {
                 break;
             }

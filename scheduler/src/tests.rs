@@ -116,7 +116,11 @@ impl Cluster {
     }
 
     fn submit(&mut self, stages: Vec<Stage>) -> Vec<Action> {
-        self.step(Event::JobSubmitted { job: JOB, graph: Arc::new(StageGraph { stages, settings: Vec::new() }) })
+        self.step(Event::JobSubmitted {
+            job: JOB,
+            graph: Arc::new(StageGraph { stages, settings: Vec::new() }),
+            user: "ann".into(),
+        })
     }
 
     /// The oldest launch reports all its partitions and ends.
@@ -527,7 +531,7 @@ fn jobs_share_slots_and_wait_for_admission() {
     let mut cluster = Cluster::new(config, &[1, 1, 1, 1]);
     for job in 1..=4 {
         let graph = Arc::new(StageGraph { stages: one_stage(100), settings: Vec::new() });
-        cluster.step(Event::JobSubmitted { job: JobId(job), graph });
+        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: "ann".into() });
     }
     let phases: Vec<_> = cluster.scheduler.jobs().map(|(_, phase)| phase).collect();
     assert_eq!(phases, [JobPhase::Running, JobPhase::Running, JobPhase::Queued, JobPhase::Failed]);
@@ -536,6 +540,54 @@ fn jobs_share_slots_and_wait_for_admission() {
     }
     let slots = |job| cluster.scheduler.job_progress(JobId(job)).unwrap().slots;
     assert_eq!((slots(1), slots(2)), (2, 2));
+}
+
+#[test]
+fn security_m14_one_user_takes_neither_all_places_nor_the_next_one() {
+    let config = SchedulerConfig { jobs_max: 3, queue_max: 6, user_jobs_max: 2, user_queue_max: 4, ..SchedulerConfig::default() };
+    let mut cluster = Cluster::new(config, &[4]);
+    let submit = |cluster: &mut Cluster, job: u64, user: &str| {
+        let graph = Arc::new(StageGraph { stages: one_stage(1), settings: Vec::new() });
+        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: user.into() });
+    };
+    (1..=7).for_each(|job| submit(&mut cluster, job, "ann"));
+    let phase = |cluster: &Cluster, job: u64| cluster.scheduler.jobs().find(|(id, _)| *id == JobId(job)).unwrap().1;
+    use JobPhase::{Failed, Queued, Running, Succeeded};
+    let of_ann: Vec<_> = (1..=7).map(|job| phase(&cluster, job)).collect();
+    assert_eq!(of_ann, [Running, Running, Queued, Queued, Queued, Queued, Failed], "two run, four wait, one is refused");
+    let said = format!("{:?}", cluster.said);
+    assert!(said.contains("scheduler.user_queue_max") && said.contains("ResourcesExhausted"), "{said}");
+    // Somebody else has a place at once, though hers wait.
+    submit(&mut cluster, 8, "bob");
+    assert_eq!(phase(&cluster, 8), Running);
+    submit(&mut cluster, 9, "bob");
+    submit(&mut cluster, 10, "cid");
+    assert_eq!((phase(&cluster, 9), phase(&cluster, 10)), (Queued, Queued));
+    submit(&mut cluster, 11, "dan");
+    assert_eq!(phase(&cluster, 11), Failed, "six wait, as many as scheduler.queue_max");
+    // Whoever runs nothing is next, though four of hers came before.
+    cluster.finish_one();
+    assert_eq!(phase(&cluster, 10), Running);
+    cluster.finish_all();
+    assert!((1..=10).filter(|job| *job != 7).all(|job| phase(&cluster, job) == Succeeded));
+}
+
+#[test]
+fn security_m14_one_user_leaves_slots_for_others_where_that_is_wanted() {
+    let config = SchedulerConfig { user_slots_percent: 75, ..SchedulerConfig::default() };
+    let mut cluster = Cluster::new(config, &[2, 2]);
+    let submit = |cluster: &mut Cluster, job: u64, user: &str, partitions: u32| {
+        let graph = Arc::new(StageGraph { stages: one_stage(partitions), settings: Vec::new() });
+        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: user.into() });
+    };
+    let slots = |cluster: &Cluster, job: u64| cluster.scheduler.job_progress(JobId(job)).map_or(0, |progress| progress.slots);
+    submit(&mut cluster, 1, "ann", 100);
+    submit(&mut cluster, 2, "ann", 100);
+    assert_eq!(slots(&cluster, 1) + slots(&cluster, 2), 3, "three of four slots, however many jobs");
+    submit(&mut cluster, 3, "bob", 1);
+    assert_eq!(slots(&cluster, 3), 1, "he need not wait for the end of anything");
+    cluster.finish_all();
+    assert!((1..=3).all(|job| cluster.scheduler.job_progress(JobId(job)).unwrap().phase == JobPhase::Succeeded));
 }
 
 #[test]

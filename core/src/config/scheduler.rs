@@ -40,10 +40,17 @@ pub struct SchedulerConfig {
     /// Input, as measured, that is worth a slot: partitions that read less than this share one. 0 gives each its own. 64 KB: less is
     /// read faster than another task starts.
     pub slice_bytes: ByteSize,
-    /// Jobs that run at a time; more are queued in order of arrival.
+    /// Jobs that run at a time; more are queued. Whoever runs the fewest is served first, and each user's in order of arrival.
     pub jobs_max: u32,
     /// Jobs that wait; more are refused.
     pub queue_max: u32,
+    /// Jobs of one user that run at a time; more are queued. Less than `jobs_max`, so that nobody takes all places.
+    pub user_jobs_max: u32,
+    /// Jobs of one user that wait; more are refused. Less than `queue_max`, so that nobody takes all places.
+    pub user_queue_max: u32,
+    /// Slots that jobs of one user may hold together, in percent of those of all executors. Nothing that runs is taken away, so below
+    /// 100 there is always room for somebody else, however long one user's queries run. 100: a user alone gets everything.
+    pub user_slots_percent: u32,
     /// Keeps every stage's outputs until its job ends, so that a lost executor costs only what it held; kept outputs are the first to
     /// go to disk when memory is short. Off, outputs are released once all consumers have committed: less memory, but a loss may run
     /// released stages again. Always off where all executors live in the coordinator's own process, which can only end as a whole.
@@ -72,6 +79,9 @@ impl Default for SchedulerConfig {
             slice_bytes: ByteSize::kb(64),
             jobs_max: 256,
             queue_max: 4096,
+            user_jobs_max: 192,
+            user_queue_max: 3072,
+            user_slots_percent: 100,
             keep_outputs: true,
             warehouse: String::new(),
             state_dir: None,

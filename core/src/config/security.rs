@@ -37,7 +37,8 @@ pub struct SecurityConfig {
     /// How long a login with a name and a password lasts.
     #[serde(with = "duration")]
     pub login_ttl: Duration,
-    /// A file that gets a line of JSON for each login, statement and refusal.
+    /// A file that gets a line of JSON for each call of a client, allowed or not: logins, statements, what is fetched, cancelled and
+    /// refused. Only appended to; made for its owner alone.
     pub audit_log: Option<PathBuf>,
     /// Folders whose files queries may read and write; empty means none when users are configured, everything when only the owner of
     /// the process can log in. As one text, several are written as in `PATH`.

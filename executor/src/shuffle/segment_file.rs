@@ -54,7 +54,7 @@ impl SegmentFileWriter {
     /// A new file for `segments` segments.
     pub(crate) fn create(dir: &Arc<SpillDir>, segments: usize) -> Result<Self, Failed> {
         let path = dir.new_file();
-        let file = File::create_new(&path).map_err(|source| dir.write_failed(&path, 0, &source))?;
+        let file = SpillDir::create_file(&path).map_err(|source| dir.write_failed(&path, 0, &source))?;
         let written = SegmentFile { path, dir: Arc::clone(dir), schema: None, extents: vec![Vec::new(); segments], bytes: 0 };
         Ok(Self { file: BufWriter::new(file), written })
     }

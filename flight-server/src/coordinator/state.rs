@@ -220,10 +220,10 @@ impl State {
         if submission.statement.strong_count() == 0 {
             return;
         }
-        let (job, graph) = (submission.job, Arc::clone(&submission.graph));
+        let (job, graph, user) = (submission.job, Arc::clone(&submission.graph), submission.user.as_str().into());
         tracing::info!(%job, stages = graph.stages.len(), "job submitted");
         self.jobs.insert(submission);
-        self.step(Event::JobSubmitted { job, graph });
+        self.step(Event::JobSubmitted { job, graph, user });
     }
 
     fn release(&mut self, job: JobId) {

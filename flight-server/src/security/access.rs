@@ -8,6 +8,7 @@ use windrow_core::config::SecurityConfig;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_planner::{Allowed, StorePolicy, Stores};
 
+use super::audit::AuditLog;
 use super::credentials::Credentials;
 use super::tls::ServerTls;
 
@@ -17,6 +18,7 @@ pub struct Access {
     key: ClusterKey,
     credentials: Option<Arc<Credentials>>,
     tls: Option<Arc<ServerTls>>,
+    audit: Option<Arc<AuditLog>>,
 }
 
 impl Access {
@@ -24,14 +26,14 @@ impl Access {
     /// tests of other things.
     #[must_use]
     pub fn open() -> Self {
-        Self { key: ClusterKey::random(), credentials: None, tls: None }
+        Self { key: ClusterKey::random(), credentials: None, tls: None, audit: None }
     }
 
     /// Lets in whoever holds the cluster's key, and nobody else.
     #[must_use]
     pub fn with_key(key: ClusterKey) -> Self {
         let credentials = Some(Arc::new(Credentials::of_key(&key)));
-        Self { key, credentials, tls: None }
+        Self { key, credentials, tls: None, audit: None }
     }
 
     /// As `config` says: users, tokens, JWT and certificates, beside the holders of the cluster's key.
@@ -40,7 +42,16 @@ impl Access {
     /// `InvalidConfig` for files that cannot be read or do not go together.
     pub fn configured(key: ClusterKey, config: &SecurityConfig) -> Result<Self> {
         let credentials = Some(Arc::new(Credentials::configured(&key, config)?));
-        Ok(Self { key, credentials, tls: ServerTls::configured(config)?.map(Arc::new) })
+        Ok(Self { key, credentials, tls: ServerTls::configured(config)?.map(Arc::new), audit: None })
+    }
+
+    /// With a line in `security.audit_log`, if `config` names one, for each call that clients make. For the listener of a scheduler.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if the file cannot be written.
+    pub fn audited(mut self, config: &SecurityConfig) -> Result<Self> {
+        self.audit = config.audit_log.as_deref().map(AuditLog::open).transpose()?;
+        Ok(self)
     }
 
     /// Whether callers say who they are.
@@ -68,6 +79,10 @@ impl Access {
 
     pub(crate) fn tls(&self) -> Option<Arc<ServerTls>> {
         self.tls.clone()
+    }
+
+    pub(crate) fn audit(&self) -> Option<&Arc<AuditLog>> {
+        self.audit.as_ref()
     }
 
     /// Whether others than the holders of the cluster's key can log in.

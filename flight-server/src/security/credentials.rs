@@ -14,6 +14,8 @@ use windrow_core::config::SecurityConfig;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
 
+use super::audit::Record;
+
 /// What an executor's credential begins with.
 const EXECUTOR_PREFIX: &str = "we1.";
 
@@ -171,10 +173,11 @@ impl Credentials {
     }
 
     /// Who the name and password of an `authorization: Basic` header belong to. Takes its time, by design.
-    pub(super) async fn basic(&self, encoded: &str, address: IpAddr) -> Result<Verified, Refused> {
+    pub(super) async fn basic(&self, encoded: &str, address: IpAddr, record: &Record) -> Result<Verified, Refused> {
         let decoded = (encoded.len() <= CREDENTIAL_MAX).then(|| BASIC.decode(encoded).ok()).flatten();
         let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(Refused::Unknown)?;
         let (name, password) = text.split_once(':').ok_or(Refused::Unknown)?;
+        record.claims(name);
         let Some(passwords) = self.passwords.clone() else { return Err(Refused::Unknown) };
         let attempt = self.admitted(name, address).await?;
         let (name, password) = (name.to_owned(), password.to_owned());

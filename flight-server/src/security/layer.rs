@@ -13,6 +13,8 @@ use tower::Layer;
 use windrow_auth::{Principal, Role, Verb, authorize};
 
 use super::access::Access;
+use super::audit::{AuditLog, Record};
+use super::audited::{counted_answer, counted_request};
 use super::caller::Caller;
 use super::credentials::{Credentials, OWNER, Refused, Verified};
 use crate::control::CONNECT_PATH;
@@ -36,12 +38,22 @@ pub(crate) enum Serves {
 #[derive(Debug, Clone)]
 pub(crate) struct AuthenticateLayer {
     credentials: Option<Arc<Credentials>>,
+    /// Where calls of clients are written down.
+    audit: Option<Arc<AuditLog>>,
     serves: Serves,
 }
 
 impl AuthenticateLayer {
     pub(crate) fn new(access: &Access, serves: Serves) -> Self {
-        Self { credentials: access.credentials().cloned(), serves }
+        let audit = access.audit().filter(|_log| serves == Serves::Statements).cloned();
+        Self { credentials: access.credentials().cloned(), audit, serves }
+    }
+
+    async fn record(&self, path: &str, peer: &Peer) -> Record {
+        match &self.audit {
+            Some(log) => log.begin(path, peer).await,
+            None => Record::default(),
+        }
     }
 
     /// What a call of `path` by `caller` does, as far as the service tells. At an executor the same call means another thing from an
@@ -64,15 +76,16 @@ impl AuthenticateLayer {
     }
 
     /// Who calls `path`, if they may.
-    async fn caller(&self, path: &str, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Status> {
+    async fn caller(&self, path: &str, headers: &HeaderMap, peer: &Peer, record: &Record) -> Result<Verified, Status> {
         let verified = match &self.credentials {
             Some(credentials) => {
                 // Users log in at the scheduler alone.
                 let may_log_in = self.serves == Serves::Statements && path == HANDSHAKE_PATH;
-                verify(credentials, may_log_in, headers, peer).await.map_err(|refused| refuse(&refused))?
+                verify(credentials, may_log_in, headers, peer, record).await.map_err(|refused| refuse(&refused))?
             }
             None => self.anybody(path).into(),
         };
+        record.by(&verified.principal);
         authorize(&verified.principal, self.verb(path, &verified.principal)).map_err(|denied| to_status(&denied))?;
         Ok(verified)
     }
@@ -115,14 +128,20 @@ where
             let Some(peer) = request.extensions().get::<Peer>().cloned() else {
                 return Ok(Status::internal("a call without a connection").into_http());
             };
-            match rules.caller(request.uri().path(), request.headers(), &peer).await {
+            let record = rules.record(request.uri().path(), &peer).await;
+            match rules.caller(request.uri().path(), request.headers(), &peer, &record).await {
                 Ok(Verified { principal, login }) => {
                     peer.is_welcome();
                     request.headers_mut().remove(AUTHORIZATION);
                     request.extensions_mut().insert(Caller { principal, login, peer });
-                    inner.call(request).await
+                    if !record.is_kept() {
+                        return inner.call(request).await;
+                    }
+                    request.extensions_mut().insert(record.clone());
+                    inner.call(counted_request(request, &record)).await.map(|answer| counted_answer(answer, record))
                 }
                 Err(status) => {
+                    record.ended(Some(&status));
                     tracing::info!(address = %peer.address, path = request.uri().path(), code = ?status.code(), "a call was refused");
                     Ok(status.into_http())
                 }
@@ -131,7 +150,13 @@ where
     }
 }
 
-async fn verify(credentials: &Credentials, may_log_in: bool, headers: &HeaderMap, peer: &Peer) -> Result<Verified, Refused> {
+async fn verify(
+    credentials: &Credentials,
+    may_log_in: bool,
+    headers: &HeaderMap,
+    peer: &Peer,
+    record: &Record,
+) -> Result<Verified, Refused> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Refused::Unknown) };
     let text = value.to_str().map_err(|_not_ascii| Refused::Unknown)?;
@@ -139,7 +164,7 @@ async fn verify(credentials: &Credentials, may_log_in: bool, headers: &HeaderMap
     if scheme.eq_ignore_ascii_case("bearer") {
         credentials.bearer(credential.trim())
     } else if scheme.eq_ignore_ascii_case("basic") && may_log_in {
-        credentials.basic(credential.trim(), peer.address.ip()).await
+        credentials.basic(credential.trim(), peer.address.ip(), record).await
     } else {
         Err(Refused::Unknown)
     }

@@ -4,21 +4,27 @@
 //! access.rs       what a listener asks of callers        credentials.rs   a header becomes a principal
 //! layer.rs        the one layer that asks                caller.rs        what it found, for the services behind it
 //! dial.rs         how this process calls others          tls.rs           certificates, read again when they change
+//! audit.rs        a line for each call of a client       redact.rs        what of a statement may stand in it
+//! audited.rs      answers, counted until they end
 //! ```
 //!
 //! What a principal may do is decided by `windrow_auth::authorize` alone. Next: `control/mod.rs`.
 
 mod access;
+mod audit;
+mod audited;
 mod caller;
 mod credentials;
 mod dial;
 mod layer;
+mod redact;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
 
 pub(crate) use access::allowed;
 pub use access::{Access, stores};
+pub(crate) use audit::{AuditLog, Record, record_of};
 pub(crate) use caller::{Caller, caller_of};
 pub(crate) use credentials::OWNER;
 pub use credentials::{Credentials, owner_token};

@@ -1,8 +1,18 @@
 //! Who is let in, asked of real listeners: every path of every service, with every credential that must not open it.
 
+mod audit;
+mod data;
+mod house;
+mod limits;
+mod malformed;
+mod tenants;
+mod tickets;
+mod wire;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::record_batch::RecordBatch;
 use arrow_flight::HandshakeRequest;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
@@ -16,6 +26,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use windrow_auth::{ClusterKey, Logins, Passwords, Principal, Role, Tokens};
+use windrow_core::cases::Cases;
 use windrow_core::clock::unix_millis;
 use windrow_core::config::SecurityConfig;
 use windrow_executor::{Executor, timer};
@@ -168,7 +179,10 @@ fn worthless(listeners: &Listeners) -> Vec<(&'static str, Vec<Vec<u8>>)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn security_m4_no_path_opens_without_a_credential_that_holds() {
     let listeners = Listeners::start().await;
-    let mut refused = 0;
+    let (mut refused, mut cases) = (0, Cases::of("M4"));
+    for (what, _) in worthless(&listeners) {
+        cases.case(what);
+    }
     for server in [&listeners.statements, &listeners.shuffle] {
         let channel = channel(server).await;
         for path in paths() {
@@ -185,10 +199,12 @@ async fn security_m4_no_path_opens_without_a_credential_that_holds() {
         }
     }
     assert!(refused > 500, "{refused} calls were tried");
+    cases.are(23);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn security_m5_clients_and_executors_cannot_do_each_others_calls() {
+    let mut cases = Cases::of("M5");
     let listeners = Listeners::start().await;
     let (statements, shuffle) = (channel(&listeners.statements).await, channel(&listeners.shuffle).await);
     for path in paths() {
@@ -205,7 +221,9 @@ async fn security_m5_clients_and_executors_cannot_do_each_others_calls() {
         let is_control = path == CONNECT_PATH || path == REDEEM_PATH;
         assert_eq!(answer.as_ref().is_some_and(is_refused), !is_control, "an executor at {path}: {answer:?}");
         assert!(!is_refused(&call(&shuffle, &path, &headers).await), "an executor at an executor's {path}");
+        cases.case(path);
     }
+    cases.are(15);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -380,6 +398,7 @@ async fn security_m15_malformed_bytes_end_their_connection_only() {
     let frame = |length: [u8; 3], kind: u8, flags: u8, body: &[u8]| {
         [preface.as_slice(), &[0, 0, 0, 4, 0, 0, 0, 0, 0], &length, &[kind, flags, 0, 0, 0, 1], body].concat()
     };
+    let mut closed_cases = Cases::of("M15");
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("a web browser", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
         ("a TLS hello", vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0, 0, 0]),
@@ -402,7 +421,9 @@ async fn security_m15_malformed_bytes_end_their_connection_only() {
         };
         assert!(timer::deadline(PATIENCE, closed).await.is_some(), "{what}: closed");
         assert_eq!(ask(&listeners.statements, &listeners.login(Role::Reader)).await.unwrap(), 1, "after {what}");
+        closed_cases.case(what);
     }
+    closed_cases.are(8);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,7 @@ use windrow_planner::Names;
 
 use super::results_calls::caller;
 use super::{SqlService, fail, handles, tickets};
-use crate::security::caller_of;
+use crate::security::{caller_of, record_of};
 use crate::status::JobProgress;
 use crate::wire::to_status;
 
@@ -91,6 +91,22 @@ pub(super) fn types() -> Vec<ActionType> {
     named.into_iter().map(|(name, what)| ActionType { r#type: name.to_owned(), description: what.to_owned() }).collect()
 }
 
+/// What the audit log calls an action.
+pub(super) fn what_of(name: &str) -> &'static str {
+    match name {
+        "CreatePreparedStatement" => "prepare",
+        "ClosePreparedStatement" => "close",
+        "CancelFlightInfo" | "CancelQuery" | CANCEL | CANCEL_JOB => "cancel",
+        "RenewFlightEndpoint" => "renew",
+        "SetSessionOptions" | "GetSessionOptions" | "CloseSession" | OPEN_SESSION | CLOSE_SESSION => "session",
+        NAMES => "metadata",
+        STATUS => "status",
+        PROGRESS => "progress",
+        DRAIN => "drain",
+        _ => "action",
+    }
+}
+
 impl SqlService {
     /// Performs one of our actions.
     pub(super) async fn act(&self, request: Request<Action>) -> Result<Results, Status> {
@@ -118,6 +134,7 @@ impl SqlService {
             }
             CANCEL_JOB => {
                 let id = JobId(decode(body).map_err(fail)?);
+                record_of(request.extensions()).job(id);
                 let job = self.coordinator.status().jobs.into_iter().find(|job| job.id == id);
                 let owner = job.as_ref().map(|job| Principal::client(job.user.as_str(), Role::Reader));
                 authorize_stop(&caller_of(request.extensions())?.principal, owner.as_ref(), "query").map_err(fail)?;

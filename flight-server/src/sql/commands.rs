@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
@@ -13,8 +14,8 @@ use arrow_flight::{
     Action, CancelStatus, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, SchemaResult, Ticket,
 };
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, BoxStream, Stream};
+use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
@@ -26,7 +27,7 @@ use super::results_calls::caller;
 use super::session_proto::PreparedStatementResult;
 use super::{SqlService, actions, fail, ingest, update, wire_schema};
 use crate::results::Statement;
-use crate::security::caller_of;
+use crate::security::{Record, caller_of, record_of};
 use crate::session::CoordinatorSession;
 
 type DoGet = Response<<SqlService as FlightService>::DoGetStream>;
@@ -61,6 +62,7 @@ impl SqlService {
         let session = self.sessions.of(request).await.map_err(fail)?;
         let values = prepared.rows().map_err(fail)?;
         let mut statement = session.execute_with(&prepared.text, values.as_ref()).await.map_err(fail)?;
+        statement.job.into_iter().for_each(|job| record_of(request.extensions()).job(job));
         if changes_something(&prepared.text) {
             statement = update::settled(statement).await.map_err(fail)?;
         }
@@ -85,6 +87,7 @@ impl SqlService {
     /// The answer to CreatePreparedStatement. Nothing runs.
     pub(super) async fn prepare(&self, request: &Request<Action>) -> Result<PreparedStatementResult, Status> {
         let query: ActionCreatePreparedStatementRequest = unpacked(&request.get_ref().body)?;
+        record_of(request.extensions()).text("prepare", &query.query);
         let session = self.sessions.of(request).await.map_err(fail)?;
         let description = session.describe(&query.query, None).await.map_err(fail)?;
         let dataset_schema = match description.is_update {
@@ -98,6 +101,20 @@ impl SqlService {
             is_update: Some(description.is_update),
         })
     }
+}
+
+/// `rows`, noted as they pass.
+pub(super) fn counted(
+    rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+    record: Record,
+) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
+    record.rows(0);
+    rows.inspect_ok(move |batch| record.rows(batch.num_rows() as u64))
+}
+
+/// Notes how many rows were changed, where somebody counted.
+fn record_count(record: &Record, rows: i64) {
+    u64::try_from(rows).into_iter().for_each(|rows| record.rows(rows));
 }
 
 fn keeps_views(session: &CoordinatorSession) -> bool {
@@ -165,12 +182,15 @@ impl FlightSqlService for SqlService {
     async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<DoGet, Status> {
         let query = message.unpack::<CommandStatementQuery>().map_err(|error| Status::invalid_argument(error.to_string()))?;
         let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
+        let record = record_of(request.extensions());
+        record.text("statement", &query.query);
         let session = self.sessions.of(&request).await.map_err(fail)?;
         let statement = session.execute(&query.query).await.map_err(fail)?;
+        statement.job.into_iter().for_each(|job| record.job(job));
         let (handle, reading) = self.handles.read(statement).map_err(fail)?;
         // A client of ours: it knows every type.
         let schema = wire_schema::hydrated(&reading.schema());
-        let mut response = Response::new(wire_schema::encode(schema, reading));
+        let mut response = Response::new(wire_schema::encode(schema, counted(reading, record)));
         let value = MetadataValue::from_bytes(&handle.to_be_bytes());
         response.metadata_mut().insert_bin(actions::STATEMENT_HEADER, value);
         Ok(response)
@@ -182,8 +202,10 @@ impl FlightSqlService for SqlService {
         command: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
+        let record = record_of(request.extensions());
+        record.text("statement", &command.query);
         let session = self.sessions.of(&request).await.map_err(fail)?;
-        update::run_script(&session, &command.query).await.map_err(fail)
+        update::run_script(&session, &command.query).await.inspect(|rows| record_count(&record, *rows)).map_err(fail)
     }
 
     async fn do_put_statement_ingest(
@@ -191,8 +213,12 @@ impl FlightSqlService for SqlService {
         command: CommandStatementIngest,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
+        let record = record_of(request.extensions());
+        record.is("ingest");
         let session = self.sessions.of(&request).await.map_err(fail)?;
-        ingest::ingest(command, &session, request.into_inner()).await.map_err(fail)
+        record.table(&[command.catalog.as_deref(), command.schema.as_deref(), Some(&command.table)]);
+        let rows = ingest::ingest(command, &session, request.into_inner()).await;
+        rows.inspect(|rows| record_count(&record, *rows)).map_err(fail)
     }
 
     /// Runs a prepared statement once for each row of the body; without a body, of the rows that are bound to its handle.
@@ -203,14 +229,19 @@ impl FlightSqlService for SqlService {
     ) -> Result<i64, Status> {
         let session = self.sessions.of(&request).await.map_err(fail)?;
         let prepared = self.open(&command.prepared_statement_handle).map_err(fail)?;
+        let record = record_of(request.extensions());
+        record.text("statement", &prepared.text);
         let rows = match body(request.into_inner()).await.map_err(fail)? {
             Body::Values(rows) => rows,
             Body::Empty => match prepared.rows().map_err(fail)? {
                 Some(bound) => stream::iter([Ok(bound)]).boxed(),
-                None => return update::run_script(&session, &prepared.text).await.map_err(fail),
+                None => {
+                    let done = update::run_script(&session, &prepared.text).await;
+                    return done.inspect(|rows| record_count(&record, *rows)).map_err(fail);
+                }
             },
         };
-        update::run_for_each(&session, &prepared.text, rows).await.map_err(fail)
+        update::run_for_each(&session, &prepared.text, rows).await.inspect(|rows| record_count(&record, *rows)).map_err(fail)
     }
 
     /// Binds values, in place of those that the handle has: the answer is another handle.
@@ -219,6 +250,7 @@ impl FlightSqlService for SqlService {
         command: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
+        record_of(request.extensions()).is("bind");
         let prepared = self.open(&command.prepared_statement_handle).map_err(fail)?;
         let rows = all_values(request.into_inner()).await.map_err(fail)?;
         let bound = prepared.bind(rows.as_ref()).map_err(fail)?;

@@ -19,7 +19,7 @@ use windrow_auth::{Verb, authorize};
 use super::prepared::Prepared;
 use super::results_calls::{caller, not_polled};
 use super::{SqlService, actions, fail, flight_info, metadata, wire_schema};
-use crate::security::caller_of;
+use crate::security::{caller_of, record_of};
 
 type Answers = BoxStream<'static, Result<arrow_flight::Result, Status>>;
 
@@ -126,9 +126,14 @@ impl FlightService for Door {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        let record = record_of(request.extensions());
         match self.asked(request.get_ref())? {
-            Asked::Rows(statement) => self.sql.info(&statement, request).await,
+            Asked::Rows(statement) => {
+                record.text("statement", &statement.text);
+                self.sql.info(&statement, request).await
+            }
             Asked::Metadata(command) => {
+                record.is("metadata");
                 let schema = metadata::schema(&command).ok_or_else(|| Status::internal("a command without a schema"))?;
                 // The command is its own ticket.
                 let ticket = request.get_ref().cmd.to_vec();
@@ -139,18 +144,26 @@ impl FlightService for Door {
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        let record = record_of(request.extensions());
+        record.is("poll");
         if let Some(answer) = self.sql.poll_again(&request).await {
             return answer;
         }
         match self.asked(request.get_ref())? {
-            Asked::Rows(statement) => self.sql.poll(&statement, request).await,
+            Asked::Rows(statement) => {
+                record.text("statement", &statement.text);
+                self.sql.poll(&statement, request).await
+            }
             Asked::Metadata(_) | Asked::Other => Err(not_polled()),
         }
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
         let schema = match self.asked(request.get_ref())? {
-            Asked::Rows(statement) => self.sql.schema_of(&statement, &request).await?,
+            Asked::Rows(statement) => {
+                record_of(request.extensions()).text("schema", &statement.text);
+                self.sql.schema_of(&statement, &request).await?
+            }
             Asked::Metadata(command) => {
                 let schema = metadata::schema(&command).ok_or_else(|| Status::internal("a command without a schema"))?;
                 SchemaResult { schema: wire_schema::ipc(&schema).map_err(fail)? }
@@ -164,6 +177,7 @@ impl FlightService for Door {
         if let Ok(command) = metadata::command(&request.get_ref().ticket)
             && metadata::schema(&command).is_some()
         {
+            record_of(request.extensions()).is("metadata");
             let session = self.sql.sessions.of(&request).await.map_err(fail)?;
             let is_read_only = authorize(&caller_of(request.extensions())?.principal, Verb::Write).is_err();
             let batch = metadata::answer(command, &session, is_read_only).await.map_err(fail)?;
@@ -184,6 +198,7 @@ impl FlightService for Door {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        record_of(request.extensions()).is(actions::what_of(&request.get_ref().r#type));
         match request.get_ref().r#type.as_str() {
             CREATE_PREPARED => Ok(Response::new(bytes(self.sql.prepare(&request).await?.packed()))),
             CLOSE_PREPARED | CANCEL_QUERY => FlightService::do_action(&self.sql, request).await,

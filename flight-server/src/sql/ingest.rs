@@ -1,15 +1,13 @@
 //! Bulk ingest: the rows of a DoPut go into a table. Next: `../write.rs`.
 
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::CommandStatementIngest;
 use arrow_flight::sql::server::PeekableFlightDataStream;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_planner::{IngestMode, IngestTarget};
 
+use super::incoming::Incoming;
 use crate::session::CoordinatorSession;
-use crate::wire::from_status;
 
 /// Writes the rows of `request`; returns how many. They are visible together, after the request has ended cleanly.
 ///
@@ -21,15 +19,14 @@ pub(crate) async fn ingest(
     request: PeekableFlightDataStream,
 ) -> Result<i64> {
     let target = target(&command)?;
-    let messages = request.map_err(|status| FlightError::Tonic(Box::new(status)));
-    let mut rows = FlightRecordBatchStream::new_from_flight_data(messages);
-    let first = rows.next().await.transpose().map_err(broken)?;
+    let mut rows = Incoming::new(request);
+    let first = rows.next().await.transpose()?;
     let schema = match (&first, rows.schema()) {
         (Some(batch), _) => batch.schema(),
         (None, Some(schema)) => std::sync::Arc::clone(schema),
         (None, None) => return Err(Error::new(ErrorKind::InvalidQuery, "no rows and no schema were sent")),
     };
-    let rows = stream::iter(first.map(Ok)).chain(rows.map_err(broken));
+    let rows = stream::iter(first.map(Ok)).chain(rows);
     let count = session.ingest(target, schema, rows).await?;
     Ok(i64::try_from(count).unwrap_or(i64::MAX))
 }
@@ -66,13 +63,6 @@ fn mode(command: &CommandStatementIngest) -> Result<IngestMode> {
             );
             Err(Error::new(ErrorKind::InvalidQuery, what))
         }
-    }
-}
-
-fn broken(error: FlightError) -> Error {
-    match error {
-        FlightError::Tonic(status) => from_status(&status),
-        other => Error::new(ErrorKind::InvalidQuery, format!("the rows that were sent cannot be read: {other}")),
     }
 }
 

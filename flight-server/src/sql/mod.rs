@@ -9,6 +9,7 @@
 //! results.rs    results fetched by ticket         results_calls.rs     the calls about them
 //! actions.rs    our own actions                   tickets.rs           what is sealed in a ticket
 //! readers.rs    who reads them, and who waits      desk.rs              tickets that executors redeem
+//! incoming.rs   batches that clients send, checked before they are decoded
 //! ```
 //!
 //! Next: `serve.rs`. Nothing here plans or runs: it turns calls into statements of a session, and rows into messages.
@@ -18,6 +19,7 @@ mod commands;
 mod desk;
 mod door;
 mod handles;
+mod incoming;
 mod ingest;
 mod metadata;
 mod prepared;

@@ -7,20 +7,17 @@ use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
-use arrow_flight::FlightData;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::server::PeekableFlightDataStream;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
-use tonic::Status;
 use windrow_auth::SealError;
 use windrow_core::clock::unix_millis;
 use windrow_core::{Error, ErrorKind, Result};
 
 use super::SqlService;
+use super::incoming::Incoming;
 
 /// Bytes of the values that a handle carries; it travels with each call.
 const BOUND_MAX: usize = 1 << 20;
@@ -91,19 +88,14 @@ pub(super) enum Body {
 /// # Errors
 /// `Data` if it cannot be read.
 pub(super) async fn body(data: PeekableFlightDataStream) -> Result<Body> {
-    let data = data.try_filter(|data: &FlightData| std::future::ready(!data.data_header.is_empty()));
-    let mut batches = FlightRecordBatchStream::new_from_flight_data(data.map_err(|status: Status| FlightError::from(status)));
-    let first = batches.try_next().await.map_err(unread)?;
+    let mut batches = Incoming::new(data);
+    let first = batches.try_next().await?;
     let has_columns = batches.schema().is_some_and(|schema| !schema.fields().is_empty());
     if !has_columns {
         return Ok(Body::Empty);
     }
     let first = stream::iter(first.map(Ok));
-    Ok(Body::Values(first.chain(batches.map_err(unread)).boxed()))
-}
-
-fn unread(source: FlightError) -> Error {
-    Error::new(ErrorKind::Data, format!("the bound values cannot be read: {source}")).with_source(source)
+    Ok(Body::Values(first.chain(batches).boxed()))
 }
 
 /// All values of a DoPut as one batch; `None` if there are none.

@@ -18,12 +18,13 @@ use tonic::{Request, Response, Status};
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
 
+use super::commands::counted;
 use super::readers::Awaited;
 use super::results::{Caller, Offer, Wish, unknown};
 use super::{SqlService, actions, fail, tickets, wire_schema};
 use crate::fetch::Asker;
 use crate::results::Statement;
-use crate::security;
+use crate::security::{self, record_of};
 use crate::session::CoordinatorSession;
 
 /// Clients come back to this server over the connection that they have.
@@ -127,10 +128,12 @@ impl SqlService {
         request: &Request<T>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         let (offer, partitions) = self.results.by_ticket(ticket, &caller(request)).map_err(fail)?;
+        let record = record_of(request.extensions());
+        record.job(offer.kept.job);
         offer.touch();
         offer.kept.is_ready(0..0).map_err(fail)?;
         let schema = Arc::clone(&offer.kept.schema);
-        Ok(Response::new(wire_schema::encode(schema, self.results.read(offer, partitions))))
+        Ok(Response::new(wire_schema::encode(schema, counted(self.results.read(offer, partitions), record))))
     }
 
     /// RenewFlightEndpoint: the same endpoint with all its time before it.

@@ -1,6 +1,7 @@
 //! Every kind of statement with every permission, as it is and inside of others.
 
 use windrow_core::ErrorKind;
+use windrow_core::cases::Cases;
 use windrow_core::config::QueryConfig;
 
 use super::Allowed;
@@ -91,20 +92,24 @@ async fn security_m11_each_kind_of_statement_needs_its_permission() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rows.csv"), "a\n1\n").unwrap();
     let directory = folder.path().display().to_string();
+    let mut cases = Cases::of("M11");
     for (allowed, level) in [(Allowed::Read, 1), (Allowed::Write, 2), (Allowed::Everything, 3)] {
         let kinds = [(&READ[..], 0), (&OWN[..], 1), (&WRITE[..], 2), (&ADMINISTER[..], 3)];
         for (statements, need) in kinds {
             for sql in statements {
                 let session = session(allowed, &directory);
                 assert_eq!(is_denied(&session, sql).await, need > level, "{allowed:?}: {sql}");
+                cases.case(format!("{allowed:?}: {sql}"));
             }
         }
     }
+    cases.are(3 * 52);
     assert!(!folder.path().join("written.parquet").exists());
 }
 
 #[tokio::test]
 async fn security_m11_what_is_nested_counts() {
+    let mut cases = Cases::of("M11");
     for sql in [
         "EXPLAIN INSERT INTO own VALUES (1)",
         "EXPLAIN ANALYZE INSERT INTO own VALUES (1)",
@@ -129,7 +134,9 @@ async fn security_m11_what_is_nested_counts() {
         }
         let writer = session(Allowed::Write, "");
         assert!(!is_denied(&writer, sql).await, "a writer is denied: {sql}");
+        cases.case(sql);
     }
+    cases.are(13);
 }
 
 #[tokio::test]
@@ -150,6 +157,7 @@ async fn security_m10_options_that_reach_a_store_are_refused() {
     let policy = StorePolicy::from_lists(&[root.path().to_owned()], &["s3://bucket/folder".to_owned()]).unwrap();
     let stores = std::sync::Arc::new(Stores::new(policy));
     let session = PlannerSession::new(SessionOptions { stores, ..SessionOptions::default() }).unwrap();
+    let mut cases = Cases::of("M10");
     for option in [
         "'aws.endpoint' 'http://169.254.169.254/'",
         "'AWS.ACCESS_KEY_ID' 'x'",
@@ -167,8 +175,10 @@ async fn security_m10_options_that_reach_a_store_are_refused() {
             let error = session.plan(&sql, SHAPE).await.unwrap_err();
             assert_eq!(error.kind, ErrorKind::Denied, "{error}: {sql}");
             assert!(error.message.contains("administrator"), "{error}");
+            cases.case(sql);
         }
     }
+    cases.are(7 * 3);
     let sql = format!(
         "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{}' OPTIONS ('format.has_header' 'true')",
         root.path().join("rows.csv").display()

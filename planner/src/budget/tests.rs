@@ -1,5 +1,6 @@
 //! Statements beyond every budget: an error with its name and the figure, a process that lives, and others who are answered.
 
+use windrow_core::cases::Cases;
 use windrow_core::config::QueryConfig;
 
 use super::*;
@@ -80,7 +81,8 @@ fn hostile() -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn security_m13_each_budget_is_named_and_others_are_answered_meanwhile() {
-    for (sql, words) in hostile() {
+    let mut cases = Cases::of("M13");
+    for (number, (sql, words)) in hostile().into_iter().enumerate() {
         let (hostile, other) = (session(), session());
         let shown = sql.chars().take(80).collect::<String>();
         let (refused, answered) = tokio::join!(hostile.plan(&sql, SHAPE), other.plan("SELECT 1", SHAPE));
@@ -97,7 +99,9 @@ async fn security_m13_each_budget_is_named_and_others_are_answered_meanwhile() {
             assert_eq!(error.kind, ErrorKind::InvalidQuery, "{error}: {around}{shown}");
         }
         assert!(hostile.plan("SELECT 1", SHAPE).await.is_ok());
+        cases.case(format!("{number}: {shown}"));
     }
+    cases.are(26);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
+use windrow_core::cases::Cases;
 use windrow_core::config::QueryConfig;
 
 use super::*;
@@ -129,9 +130,11 @@ async fn security_m10_places_outside_are_refused_alike_whether_something_is_ther
         "gs://bucket/a/x.csv".to_owned(),
         "ftp://bucket/a/x.csv".to_owned(),
     ];
+    let mut cases = Cases::of("M10");
     for place in &places {
         for sql in [
             format!("SELECT * FROM '{place}'"),
+            format!("EXPLAIN ANALYZE SELECT * FROM '{place}'"),
             format!("SELECT 1 WHERE EXISTS (WITH x AS (SELECT * FROM '{place}') SELECT * FROM x)"),
             format!("CREATE VIEW v AS SELECT * FROM '{place}'"),
             format!("PREPARE p AS SELECT * FROM '{place}'"),
@@ -145,8 +148,10 @@ async fn security_m10_places_outside_are_refused_alike_whether_something_is_ther
             let sentence =
                 format!("'{place}' is not below a {what} that may be opened; an administrator can add one to security.{list}");
             assert_eq!(error.message, sentence, "{sql}");
+            cases.case(sql);
         }
     }
+    cases.are(43 * 7);
 }
 
 #[tokio::test]

@@ -3,7 +3,11 @@
 use super::*;
 
 fn submit(cluster: &mut Cluster, job: u64, stages: Vec<Stage>) -> Vec<Action> {
-    cluster.step(Event::JobSubmitted { job: JobId(job), graph: Arc::new(StageGraph { stages, settings: Vec::new() }) })
+    cluster.step(Event::JobSubmitted {
+        job: JobId(job),
+        user: Arc::from(""),
+        graph: Arc::new(StageGraph { stages, settings: Vec::new() }),
+    })
 }
 
 /// The jobs that a step launched.

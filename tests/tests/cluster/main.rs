@@ -16,5 +16,6 @@ mod memory;
 mod network;
 mod phases;
 mod program;
+mod refusals;
 mod security;
 mod stores;

@@ -7,6 +7,7 @@ use std::process::Output;
 
 use windrow::{ErrorKind, LocalCluster};
 use windrow_auth::{Passwords, Role, Tokens, file_of_port, make_development_ca};
+use windrow_core::cases::Cases;
 use windrow_tests::wait;
 
 use crate::program::{self, LIMIT, Process};
@@ -62,6 +63,7 @@ async fn security_m3_the_secret_is_seen_by_nobody_else() {
 
 #[test]
 fn security_m2_public_addresses_are_refused_for_every_role() {
+    let mut cases = Cases::of("M2");
     let folder = program::scratch("m2");
     let ca = certificates(&folder, &["localhost"]);
     for bind in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[::ffff:127.0.0.1]:0"] {
@@ -71,11 +73,14 @@ fn security_m2_public_addresses_are_refused_for_every_role() {
             assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {:?}", output.status);
             let error = text(&output.stderr);
             assert!(error.contains("--tls-certificate") && error.contains("--insecure"), "{arguments:?}: {error}");
+            cases.case(format!("{arguments:?}"));
         }
     }
     // A certificate without its key is half a setting.
     let output = program::run(&["scheduler", "--bind", "127.0.0.1:0", "--tls-certificate", &ca.certificate], "");
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    cases.case("half a certificate");
+    cases.are(9);
 }
 
 /// Paths of a development CA's files.
@@ -150,7 +155,9 @@ async fn security_m20_users_over_tls_with_executors_over_tls() {
     assert_eq!(session.sql(&create).await.unwrap_err().kind, ErrorKind::Denied);
     drop(members);
 
-    let refused = |url: &str, more: &[&str], variables: &[(&str, &str)], says: &str| {
+    let mut cases = Cases::of("M20");
+    let mut refused = |url: &str, more: &[&str], variables: &[(&str, &str)], says: &str| {
+        cases.case(format!("{url} {more:?} {variables:?}"));
         let output = ask(url, more, variables);
         assert_ne!(output.status.code(), Some(0), "{url} {more:?}");
         let error = text(&output.stderr);
@@ -168,6 +175,7 @@ async fn security_m20_users_over_tls_with_executors_over_tls() {
     refused(&secure, &[], &password, "not trusted");
     refused(&format!("grpc://ann@{address}"), &[], &password, "grpc+tls");
     refused(&secure.replace("127.0.0.1", "127.0.0.2"), &trusted, &password, "127.0.0.2");
+    cases.are(9);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
