@@ -22,6 +22,7 @@ pub struct ClusterShape {
 
 /// What a statement became.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each statement, and it is taken apart at once")]
 pub enum Planned {
     /// A job for the scheduler.
     Job(PlannedJob),

@@ -41,7 +41,7 @@ enum Encoder {
 }
 
 enum Sink {
-    Plain(BufWriter),
+    Plain(Box<BufWriter>),
     Compressed(Box<dyn AsyncWrite + Send + Unpin>),
 }
 
@@ -67,7 +67,7 @@ impl OpenFile {
             let compression = whole_file(compression);
             let sink = match compression.is_compressed() {
                 true => Sink::Compressed(compression.convert_async_writer_with_level(upload_of(&store, &path), level)?),
-                false => Sink::Plain(upload_of(&store, &path)),
+                false => Sink::Plain(Box::new(upload_of(&store, &path))),
             };
             Ok::<_, DataFusionError>(Encoder::Text { serializer, sink, bytes: 0, is_begun: false })
         };
@@ -153,7 +153,7 @@ impl OpenFile {
     pub(super) async fn abort(self) {
         let upload = match self.encoder {
             Encoder::Parquet(writer) => Some(writer.into_inner()),
-            Encoder::Text { sink: Sink::Plain(upload), .. } => Some(upload),
+            Encoder::Text { sink: Sink::Plain(upload), .. } => Some(*upload),
             // The compressor does not give its upload back: parts of it stay until the bucket's own rule for unfinished uploads ends them.
             Encoder::Text { sink: Sink::Compressed(_), .. } => None,
         };

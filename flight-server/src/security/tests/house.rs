@@ -104,7 +104,7 @@ impl Guest {
         let mut all = Vec::new();
         for endpoint in info.endpoint {
             let batches = self.client.do_get(endpoint.ticket.unwrap()).await.map_err(status_of)?;
-            let batches: Vec<RecordBatch> = batches.try_collect().await.map_err(|error| status_of(error.into()))?;
+            let batches: Vec<RecordBatch> = batches.try_collect().await.map_err(status_of)?;
             all.extend(batches);
         }
         Ok(all)
