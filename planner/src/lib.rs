@@ -31,6 +31,7 @@ pub mod stage_input;
 mod stages;
 pub mod statement;
 mod stores;
+mod substrait;
 pub mod task_plan;
 #[cfg(test)]
 mod testing;

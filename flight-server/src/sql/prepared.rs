@@ -7,6 +7,7 @@ use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
+use arrow_flight::sql::SubstraitPlan;
 use arrow_flight::sql::server::PeekableFlightDataStream;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -18,6 +19,7 @@ use windrow_core::{Error, ErrorKind, Result};
 
 use super::SqlService;
 use super::incoming::Incoming;
+use crate::session::Request;
 
 /// Bytes of the values that a handle carries; it travels with each call.
 const BOUND_MAX: usize = 1 << 20;
@@ -31,8 +33,8 @@ pub(super) const PURPOSE: &str = "prepared statement";
 /// A prepared statement, as its handle carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Prepared {
-    /// The statement.
-    pub(super) text: String,
+    /// The statement, or the plan in its place.
+    pub(super) request: Request,
     /// The bound values as an Arrow IPC stream.
     bound: Option<Vec<u8>>,
 }
@@ -40,7 +42,19 @@ pub(super) struct Prepared {
 impl Prepared {
     /// `text` without values.
     pub(super) fn new(text: String) -> Self {
-        Self { text, bound: None }
+        Self { request: Request::Sql(text), bound: None }
+    }
+
+    /// A plan without values.
+    ///
+    /// # Errors
+    /// `InvalidQuery` if there is no plan; `Unsupported` in a transaction.
+    pub(super) fn plan(plan: Option<SubstraitPlan>, transaction: Option<&Bytes>) -> Result<Self> {
+        if transaction.is_some_and(|transaction| !transaction.is_empty()) {
+            return Err(Error::unsupported("there are no transactions: every statement sees the files as they are"));
+        }
+        let plan = plan.ok_or_else(|| Error::new(ErrorKind::InvalidQuery, "a command for a Substrait plan without the plan"))?;
+        Ok(Self { request: Request::Substrait(plan.plan), bound: None })
     }
 
     /// The statement with `rows` in place of what was bound before.
