@@ -93,6 +93,8 @@ impl SqlService {
 
     /// The answer to CreatePreparedSubstraitPlan.
     pub(super) async fn prepare_plan(&self, request: &Request<Action>) -> Result<PreparedStatementResult, Status> {
+        let session = self.sessions.of(request).await.map_err(fail)?;
+        session.planner().check_accepts_plans().map_err(fail)?;
         let query: ActionCreatePreparedSubstraitPlanRequest = unpacked(&request.get_ref().body)?;
         let prepared = Prepared::plan(query.plan, query.transaction_id.as_ref()).map_err(fail)?;
         record_of(request.extensions()).text("prepare", &prepared.request.text());

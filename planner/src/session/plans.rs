@@ -49,6 +49,14 @@ impl PlannerSession {
         .await?
     }
 
+    /// Refuses where plans are not accepted, whatever the plan.
+    ///
+    /// # Errors
+    /// `Unsupported`, saying what to do.
+    pub fn check_accepts_plans(&self) -> Result<()> {
+        check_accepted(self.inner.accept_plans)
+    }
+
     /// The oldest and the newest version of Substrait whose plans this session takes; `None` if it takes none.
     #[must_use]
     pub fn substrait_versions(&self) -> Option<(String, String)> {

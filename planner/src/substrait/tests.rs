@@ -310,10 +310,12 @@ async fn security_m12_plans_that_nest_or_hold_too_much_are_refused() {
         prost::encoding::encode_varint(deep.len() as u64, &mut start);
         deep.extend(start.into_iter().rev());
     }
-    // The tree of relations is the plan's third field.
-    let mut start = vec![0x1a];
-    prost::encoding::encode_varint(deep.len() as u64, &mut start);
-    deep.extend(start.into_iter().rev());
+    // A plan's third field is a tree, whose first is a relation.
+    for tag in [0x0a, 0x1a] {
+        let mut start = vec![tag];
+        prost::encoding::encode_varint(deep.len() as u64, &mut start);
+        deep.extend(start.into_iter().rev());
+    }
     deep.reverse();
     let text = |length: usize| literal(LiteralType::String("x".repeat(length)));
     let made = |name: &str, arguments: Vec<Expression>| bytes(&calling(name, plan_of(project(t(), vec![call(arguments)]))));
