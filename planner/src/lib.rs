@@ -47,6 +47,7 @@ pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, SessionOptions};
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};
 pub use stores::{LocalRoot, StorePolicy, StorePrefix, Stores, denial};
+pub use substrait::check_substrait_version;
 pub use task_plan::{TaskPlan, decode_task};
 pub use write::{
     BoundInsert, Ingest, IngestMode, IngestTarget, NewTable, Publication, Warehouse, WrittenFile, count_rows, count_schema,

@@ -23,9 +23,30 @@ use windrow_core::{Error, Result};
 #[must_use]
 pub(crate) fn substrait_versions() -> Option<(String, String)> {
     #[cfg(feature = "substrait")]
-    return Some(version::range());
+    {
+        Some(version::range())
+    }
     #[cfg(not(feature = "substrait"))]
-    None
+    {
+        None
+    }
+}
+
+/// Refuses a version of the format, as clients may name it beside a plan, that is not read. An empty text names none.
+///
+/// # Errors
+/// `Unsupported`; `InvalidQuery` for what is no version.
+pub fn check_substrait_version(version: &str) -> Result<()> {
+    #[cfg(feature = "substrait")]
+    {
+        version::check_text(version)
+    }
+    // Then plans are refused, whatever their version.
+    #[cfg(not(feature = "substrait"))]
+    {
+        let _ = version;
+        Ok(())
+    }
 }
 
 /// Refuses plans where nobody has allowed them, and where nothing reads them.

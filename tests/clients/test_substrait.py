@@ -136,6 +136,8 @@ def test_a_handle_of_a_plan_is_one_like_others(client, plan):
 
 def test_a_plan_that_is_put_runs_to_its_end(client, plan):
     assert client.put("CommandStatementSubstraitPlan", NO_ROWS, plan={"plan": plan}) == {"record_count": -1}
+    with pytest.raises(pa.ArrowNotImplementedError, match=r"0\.10000\.0"):
+        client.put("CommandStatementSubstraitPlan", NO_ROWS, plan={"plan": plan, "version": "0.10000.0"})
     with pytest.raises(pa.ArrowNotImplementedError, match="transactions"):
         client.put("CommandStatementSubstraitPlan", NO_ROWS, plan={"plan": plan}, transaction_id=b"x")
 

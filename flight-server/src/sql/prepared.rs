@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use windrow_auth::SealError;
 use windrow_core::clock::unix_millis;
 use windrow_core::{Error, ErrorKind, Result};
+use windrow_planner::check_substrait_version;
 
 use super::SqlService;
 use super::incoming::Incoming;
@@ -48,12 +49,13 @@ impl Prepared {
     /// A plan without values.
     ///
     /// # Errors
-    /// `InvalidQuery` if there is no plan; `Unsupported` in a transaction.
+    /// `InvalidQuery` if there is no plan; `Unsupported` in a transaction, and for a version that is not read.
     pub(super) fn plan(plan: Option<SubstraitPlan>, transaction: Option<&Bytes>) -> Result<Self> {
         if transaction.is_some_and(|transaction| !transaction.is_empty()) {
             return Err(Error::unsupported("there are no transactions: every statement sees the files as they are"));
         }
         let plan = plan.ok_or_else(|| Error::new(ErrorKind::InvalidQuery, "a command for a Substrait plan without the plan"))?;
+        check_substrait_version(&plan.version)?;
         Ok(Self { request: Request::Substrait(plan.plan), bound: None })
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::prelude::SessionContext;
 use datafusion_substrait::logical_plan::producer::to_substrait_plan;
@@ -31,7 +32,7 @@ use windrow_core::config::QueryConfig;
 use windrow_core::{Error, ErrorKind};
 
 use crate::session::{ClusterShape, Planned, PlannerSession, SessionOptions};
-use crate::{Allowed, Catalog, StorePolicy, Stores};
+use crate::{Allowed, Catalog, StorePolicy, Stores, check_substrait_version};
 
 const SHAPE: ClusterShape = ClusterShape { executors: 1, slots: 1 };
 const ROWS: &str = "AS SELECT * FROM (VALUES (1, 'x'), (2, 'y'), (3, NULL)) AS v (a, b)";
@@ -125,8 +126,19 @@ async fn refused(session: &PlannerSession, plan: &Bytes) -> Error {
 
 /// Whether it still plans for somebody.
 async fn still_answers(session: &PlannerSession) {
-    let plan = plan_of(table(&["t"]));
-    assert!(matches!(planned(session, &plan).await.unwrap(), Planned::Job(_)));
+    assert_eq!(schema(&planned(session, &plan_of(table(&["t"]))).await.unwrap()).fields().len(), 1);
+}
+
+fn schema(planned: &Planned) -> SchemaRef {
+    match planned {
+        Planned::Job(job) => Arc::clone(&job.schema),
+        Planned::Rows { schema, .. } => Arc::clone(schema),
+        other => panic!("not a query: {other:?}"),
+    }
+}
+
+fn names(schema: &SchemaRef) -> Vec<&str> {
+    schema.fields().iter().map(|field| field.name().as_str()).collect()
 }
 
 #[tokio::test]
@@ -141,13 +153,10 @@ async fn a_plan_is_the_query_that_it_was_made_of() {
     ] {
         let plan = bytes(&produced(sql).await);
         let planned = session.plan_substrait(&plan, None, SHAPE).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let Planned::Job(job) = planned else { panic!("{sql}: not a job") };
         let described = session.describe_substrait(&plan, None).await.unwrap();
-        assert_eq!((described.schema.as_ref(), described.is_update), (job.schema.as_ref(), false), "{sql}");
+        assert_eq!((&described.schema, described.is_update), (&schema(&planned), false), "{sql}");
         assert!(described.parameters.fields().is_empty(), "{sql}");
-        let by_text = session.schema(sql).await.unwrap();
-        let names = |schema: &arrow::datatypes::Schema| schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
-        assert_eq!(names(&described.schema), names(&by_text), "{sql}");
+        assert_eq!(names(&described.schema), names(&session.schema(sql).await.unwrap()), "{sql}");
     }
 }
 
@@ -168,8 +177,7 @@ async fn what_a_read_says_beside_its_table_counts() {
     read.filter = Some(Box::new(call(vec![column(0), literal(LiteralType::I64(1))])));
     let plan = calling("gt", plan_of(relation(RelType::Read(read.clone()))));
     let Planned::Job(job) = planned(&session, &plan).await.unwrap() else { panic!() };
-    let names: Vec<_> = job.schema.fields().iter().map(|field| field.name().as_str()).collect();
-    assert_eq!(names, ["a"]);
+    assert_eq!(names(&job.schema), ["a"]);
     let stages = format!("{:?}", job.graph.stages.iter().map(|stage| &stage.display).collect::<Vec<_>>());
     assert!(stages.contains("> 1"), "the filter is gone: {stages}");
     read.projection.as_mut().unwrap().select.as_mut().unwrap().struct_items = vec![item(2)];
@@ -218,6 +226,14 @@ async fn versions_that_are_not_read_are_named() {
     for plan in [of(0, 28), of(0, minor + 1), of(1, 0), of(u32::MAX, u32::MAX)] {
         let error = refused(&session, &plan).await;
         assert!(error.kind == ErrorKind::Unsupported && error.message.contains(&oldest) && error.message.contains(&newest));
+    }
+    // As it may be said beside a plan.
+    for version in ["", "0.54.0", "v0.29", oldest.as_str(), newest.as_str()] {
+        check_substrait_version(version).unwrap();
+    }
+    for (version, kind) in [("0.28.9", ErrorKind::Unsupported), ("1.0", ErrorKind::Unsupported), ("new", ErrorKind::InvalidQuery)]
+    {
+        assert_eq!(check_substrait_version(version).unwrap_err().kind, kind, "{version}");
     }
 }
 
@@ -345,9 +361,9 @@ async fn security_m12_plans_that_nest_or_hold_too_much_are_refused() {
 async fn security_m12_names_of_columns_do_not_grow_with_the_plan() {
     let session = session(SessionOptions::default()).await;
     let plan = (0..30).fold(table(&["t"]), |input, level| project(input, vec![call(vec![column(level), column(level)])]));
-    let Planned::Job(job) = planned(&session, &calling("add", plan_of(plan))).await.unwrap() else { panic!() };
-    assert_eq!(job.schema.fields().len(), 31);
-    assert!(job.schema.fields().iter().all(|field| field.name().len() < 1_000));
+    let schema = schema(&planned(&session, &calling("add", plan_of(plan))).await.unwrap());
+    assert_eq!(schema.fields().len(), 31);
+    assert!(names(&schema).iter().all(|name| name.len() < 1_000));
 }
 
 #[tokio::test]

@@ -23,15 +23,33 @@ pub(super) fn check(bytes: &[u8]) -> Result<()> {
     let plan = PlanVersion::decode(bytes).map_err(|source| {
         Error::new(ErrorKind::InvalidQuery, format!("the bytes are no Substrait plan: {source}")).with_source(source)
     })?;
-    let Some(version) = plan.version else { return Ok(()) };
-    let is_known = version.major_number == SUBSTRAIT_MAJOR_VERSION
-        && (OLDEST_MINOR..=SUBSTRAIT_MINOR_VERSION).contains(&version.minor_number);
+    plan.version.map_or(Ok(()), |version| check_number(version.major_number, version.minor_number, version.patch_number))
+}
+
+/// As [`check`], for the version that a client names beside a plan, as in `0.85.0`; an empty text names none.
+///
+/// # Errors
+/// `Unsupported`; `InvalidQuery` for what is no version.
+pub(super) fn check_text(version: &str) -> Result<()> {
+    if version.is_empty() {
+        return Ok(());
+    }
+    let numbers: Vec<Option<u32>> = version.trim_start_matches('v').split('.').map(|number| number.parse().ok()).collect();
+    match numbers.as_slice() {
+        [Some(major), Some(minor)] => check_number(*major, *minor, 0),
+        [Some(major), Some(minor), Some(patch)] => check_number(*major, *minor, *patch),
+        _ => Err(Error::new(ErrorKind::InvalidQuery, "the version beside the plan is no version of Substrait")
+            .with_help("leave it out, or write it as in 0.85.0")),
+    }
+}
+
+fn check_number(major: u32, minor: u32, patch: u32) -> Result<()> {
+    let is_known = major == SUBSTRAIT_MAJOR_VERSION && (OLDEST_MINOR..=SUBSTRAIT_MINOR_VERSION).contains(&minor);
     // Some libraries fill in a version of nothing.
-    if is_known || (version.major_number, version.minor_number, version.patch_number) == (0, 0, 0) {
+    if is_known || (major, minor, patch) == (0, 0, 0) {
         return Ok(());
     }
     let (oldest, newest) = range();
-    let (major, minor, patch) = (version.major_number, version.minor_number, version.patch_number);
     Err(Error::unsupported(format!(
         "the plan is of version {major}.{minor}.{patch} of Substrait, and versions {oldest} to {newest} are read"
     ))
