@@ -39,6 +39,7 @@ mod testing;
 mod write;
 
 pub use access::Allowed;
+pub use budget::TEXT_BYTES_MAX;
 pub use catalog::{Catalog, Listed, SystemSource, TablesRead, Viewer};
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use describe::Description;
