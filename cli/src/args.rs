@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Certs(CertsArguments),
     /// Add, remove and list the users of a cluster
     User(UserArguments),
-    /// Make a token for a program
+    /// Make, list and remove tokens of programs
     Token(TokenArguments),
     /// Make the secret that the processes of a cluster share
     Secret(SecretArguments),
