@@ -146,15 +146,3 @@ pub(crate) async fn materialize_catalog(
     })
     .map(|transformed| transformed.data)
 }
-
-/// Whether the plan reads nothing but the catalog and constants, so that the coordinator answers by itself.
-pub(crate) fn reads_catalog_only(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
-    use datafusion::datasource::source::DataSourceExec;
-    let catalog = plan.exists(|node| Ok(node.is::<StreamingTableExec>()))?;
-    let files = plan.exists(|node| {
-        Ok(node
-            .downcast_ref::<DataSourceExec>()
-            .is_some_and(|scan| scan.data_source().downcast_ref::<MemorySourceConfig>().is_none()))
-    })?;
-    Ok(catalog && !files)
-}

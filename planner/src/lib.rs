@@ -5,6 +5,7 @@
 //! `stages.rs`, `codec.rs`; then, on the executor, `task_plan.rs` and `narrow.rs`.
 
 mod access;
+mod at_once;
 mod budget;
 pub mod catalog;
 pub mod codec;

@@ -26,7 +26,8 @@ pub struct ClusterShape {
 pub enum Planned {
     /// A job for the scheduler.
     Job(PlannedJob),
-    /// Done in the coordinator: DDL, SET, SHOW, EXPLAIN, and queries over the catalog alone.
+    /// Done in the coordinator: DDL, SET, SHOW, EXPLAIN, and queries over the catalog alone or over rows in the
+    /// statement itself.
     Rows {
         /// Their schema.
         schema: SchemaRef,

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, SetVariable, Statement};
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use windrow_core::config::QueryConfig;
 use windrow_core::config::query::MEMORY_LIMIT;
@@ -16,10 +16,11 @@ use windrow_core::stage::StageGraph;
 
 use super::settings::{check_setting, names_catalog};
 use super::{ClusterShape, Inner, Planned, PlannedJob};
+use crate::at_once::rows_at_once;
 use crate::catalog::{Ddl, TablesRead};
 use crate::contain::contained_future;
 use crate::describe::{Description, describe};
-use crate::exchange::{materialize_catalog, reads_catalog_only, single_right_side, yield_after_joins};
+use crate::exchange::{materialize_catalog, single_right_side, yield_after_joins};
 use crate::parameters::Values;
 use crate::sql::Meaning;
 use crate::write::{self, BoundInsert, Publication, Warehouse, count_rows, count_schema};
@@ -72,8 +73,7 @@ impl Inner {
         let optimized = logical::optimize(plan, state)?;
         self.access.check_plan(&optimized)?;
         let physical = physical_plan(&optimized, state, query, shape).await?;
-        if reads_catalog_only(&physical.plan)? {
-            let batches = collect(physical.plan, state.task_ctx()).await?;
+        if let Some(batches) = rows_at_once(&physical.plan, state).await? {
             return Ok(Planned::Rows { schema, batches });
         }
         let plan = materialize_catalog(physical.plan, &state.task_ctx()).await?;

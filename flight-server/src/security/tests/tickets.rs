@@ -114,7 +114,8 @@ async fn security_m6_a_ticket_is_worth_nothing_after_its_time() {
     let house = House::open_with(CoordinatorOptions { results, ..CoordinatorOptions::default() }).await;
     let mut cases = Cases::of("M6");
     let (mut ann, mut bob) = (house.client("ann", Role::Writer).await, house.client("bob", Role::Writer).await);
-    let info = ann.info("SELECT 1").await.unwrap();
+    let sql = format!("SELECT a FROM '{}'", house.data().join("rows.csv").display());
+    let info = ann.info(&sql).await.unwrap();
     let ticket = info.endpoint[0].ticket.clone().unwrap();
     crate::testing::eventually("it expires", || house.coordinator.held() == 0).await;
     let late = async {
