@@ -1,6 +1,7 @@
 //! Jobs that take longer than they may. A job's time begins when it is admitted, not when it comes: how long it waits is for others to
 //! say. It ends with the last result partition, and begins anew if a part of the result is lost and computed again.
 
+use windrow_core::clock::Millis;
 use windrow_core::failure::CancelReason;
 
 use crate::Scheduler;
@@ -8,7 +9,6 @@ use crate::event::JobState;
 use crate::job::Job;
 use crate::status::JobPhase;
 use crate::timers::Timers;
-use windrow_core::clock::Millis;
 
 impl Job {
     /// Its time begins now.

@@ -223,10 +223,16 @@ async fn security_m15_uploads_and_handshakes_without_an_end_are_given_up() {
     cases.are(4);
 }
 
-/// Without a listener: whoever has gone for long is gone, and whoever reads is not.
+/// How long a session may be idle in a test.
+const IDLE: Duration = Duration::from_secs(1);
+
+async fn cancel(guest: &mut house::Guest, info: arrow_flight::FlightInfo) {
+    guest.act("CancelFlightInfo", arrow_flight::CancelFlightInfoRequest { info: Some(info) }.encode_to_vec()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn security_m14_sessions_that_nobody_uses_are_closed_with_what_they_hold() {
-    let session = SessionConfig { idle_max: Duration::from_millis(300) };
+    let session = SessionConfig { idle_max: IDLE };
     let house = house::House::open_with(CoordinatorOptions { session, ..CoordinatorOptions::default() }).await;
     let (mut ann, mut bob) = (house.client("ann", Role::Writer).await, house.client("bob", Role::Reader).await);
     let mut cases = Cases::of("M14");
@@ -238,38 +244,30 @@ async fn security_m14_sessions_that_nobody_uses_are_closed_with_what_they_hold()
     ann.update("CREATE TEMPORARY TABLE mine AS SELECT 1 AS n").await.unwrap();
     // A statement that runs for longer than that uses it, and so does a result that is there to be read.
     let endless = "SELECT count(*) FROM generate_series(1, 1000000000000) AS t(x) WHERE x % 7 = 3";
-    let info = {
-        let descriptor = FlightDescriptor::new_cmd(statement(endless));
-        let mut request = signed(descriptor, &ann.bearer());
-        request.metadata_mut().insert(crate::sql::actions::SESSION_HEADER, format!("{name:016x}").parse().unwrap());
-        ann.client.inner_mut().poll_flight_info(request).await.unwrap().into_inner().info.unwrap()
-    };
-    timer::sleep(Duration::from_millis(900)).await;
+    let mut request = signed(FlightDescriptor::new_cmd(statement(endless)), &ann.bearer());
+    request.metadata_mut().insert(crate::sql::actions::SESSION_HEADER, format!("{name:016x}").parse().unwrap());
+    let polled = ann.client.inner_mut().poll_flight_info(request).await.unwrap().into_inner();
+    timer::sleep(2 * IDLE).await;
     assert_eq!(ann.rows("SELECT * FROM mine").await.unwrap(), 1, "it is in use");
     cases.case("a session whose statement runs is not idle");
-    let body = arrow_flight::CancelFlightInfoRequest { info: Some(info) }.encode_to_vec();
-    ann.act("CancelFlightInfo", body).await.unwrap();
-    // The results of the other statements keep it too, until they are cancelled or expire.
-    let of_ann = ann.client.inner_mut().list_flights(signed(arrow_flight::Criteria::default(), &ann.bearer())).await;
-    let of_ann: Vec<_> = of_ann.unwrap().into_inner().try_collect().await.unwrap();
-    assert_eq!(of_ann.len(), 1);
-    timer::sleep(Duration::from_millis(900)).await;
-    assert_eq!(ann.rows("SELECT 1").await.unwrap(), 1);
+    assert_eq!(ann.rows(&format!("SELECT * FROM '{}'", house.data().join("rows.csv").display())).await.unwrap(), 3);
+    cancel(&mut ann, polled.info.unwrap()).await;
+    timer::sleep(2 * IDLE).await;
+    assert_eq!(ann.rows("SELECT * FROM mine").await.unwrap(), 1);
     cases.case("a session whose result is kept is not idle");
     let kept = ann.client.inner_mut().list_flights(signed(arrow_flight::Criteria::default(), &ann.bearer())).await;
     let kept: Vec<arrow_flight::FlightInfo> = kept.unwrap().into_inner().try_collect().await.unwrap();
     for info in kept {
-        let body = arrow_flight::CancelFlightInfoRequest { info: Some(info) }.encode_to_vec();
-        ann.act("CancelFlightInfo", body).await.unwrap();
+        cancel(&mut ann, info).await;
     }
-    // Asked for, it would not be idle: so nobody asks for longer than it may be.
-    timer::sleep(Duration::from_millis(1500)).await;
+    // A question would be a use: so nobody asks for longer than it may be idle.
+    timer::sleep(3 * IDLE).await;
     let error = ann.error("SELECT * FROM mine").await;
     assert_eq!(error.kind, windrow_core::ErrorKind::NotFound);
-    assert!(error.message.contains("not used for 300ms") && error.context.help.unwrap().contains("session.idle_max"));
+    assert!(error.message.contains("not used for 1s") && error.context.help.unwrap().contains("session.idle_max"));
     cases.case("an idle session is closed and says so");
     let foreign = bob.error("SELECT 1").await;
-    assert!(foreign.message.contains("closed") && !foreign.message.contains("300ms"), "{foreign}");
+    assert!(foreign.message.contains("closed") && !foreign.message.contains("not used"), "{foreign}");
     cases.case("to others it never was");
     cases.are(4);
 }

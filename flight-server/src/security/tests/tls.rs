@@ -231,7 +231,10 @@ async fn security_m4_a_certificate_is_the_login_of_the_user_it_names() {
         ("an executor's name", Some(people.client("executor", |_| {}))),
         ("the owner's name", Some(people.client("owner", |_| {}))),
         ("a name that cannot be one", Some(people.client("ann smith", |_| {}))),
-        ("two names", Some(people.client("bob", |params| params.distinguished_name.push(DnType::CommonName, "ann")))),
+        (
+            "two names",
+            Some(people.client("bob", |params| params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "ann"))),
+        ),
         ("a certificate of another authority", Some(ours.client("ann", |_| {}))),
         ("an expired certificate", Some(people.client("ann", is_over))),
         ("a certificate of the future", Some(people.client("ann", is_not_yet))),
