@@ -38,6 +38,7 @@ use crate::shuffle::checksum::RowChecksum;
 use crate::shuffle::read::ShuffleReader;
 use crate::shuffle::store::ShuffleStore;
 use crate::shuffle::write::PartitionWriter;
+use crate::stoppable::with_joins_that_stop;
 use crate::window_views::with_windows_that_let_go;
 
 /// What all attempts of an executor share.
@@ -135,7 +136,7 @@ impl Attempt {
             biased;
             () = cancel.cancelled() => Err(Failed::cancelled(CancelReason::Stale)),
             failed = query.ended() => Err(failed),
-            result = AssertUnwindSafe(self.work(&mut progress, &query)).catch_unwind().instrument(span.clone()) => {
+            result = AssertUnwindSafe(self.work(&mut progress, &query, cancel)).catch_unwind().instrument(span.clone()) => {
                 result.unwrap_or_else(|payload| Err(panicked(payload.as_ref())))
             }
         };
@@ -155,11 +156,11 @@ impl Attempt {
         (result, metrics)
     }
 
-    async fn work(&self, progress: &mut Progress, query: &Arc<QueryUse>) -> Result<(), Failed> {
+    async fn work(&self, progress: &mut Progress, query: &Arc<QueryUse>, cancel: &CancellationToken) -> Result<(), Failed> {
         let reader = Arc::new(self.reader());
         let scalars = self.scalars(&reader).await?;
         let shared = self.shared_context()?;
-        let plan = self.decode(&scalars, &shared)?;
+        let plan = self.decode(&scalars, &shared, cancel)?;
         let context = self.context(&shared, reader, query)?;
         progress.plan = Some(Arc::clone(&plan.plan));
         for (index, partition) in self.spec.slice.iter().enumerate() {
@@ -234,7 +235,12 @@ impl Attempt {
         )))
     }
 
-    fn decode(&self, scalars: &[(u32, ScalarValue)], context: &TaskContext) -> Result<TaskPlan, Failed> {
+    fn decode(
+        &self,
+        scalars: &[(u32, ScalarValue)],
+        context: &TaskContext,
+        cancel: &CancellationToken,
+    ) -> Result<TaskPlan, Failed> {
         let spec = &self.spec;
         let decode = || decode_task(&self.template.plan, spec.slice, spec.partitions, &spec.partition_inputs, scalars, context);
         let plan = std::panic::catch_unwind(AssertUnwindSafe(decode)).map_err(|payload| panicked(payload.as_ref()))?;
@@ -242,6 +248,7 @@ impl Attempt {
             ErrorKind::Internal => Failed::internal(error.to_string()),
             _ => Failed::fatal(&error),
         })?;
+        let plan = with_joins_that_stop(plan, cancel).map_err(|error| classify(&error))?;
         let plan = with_joins_that_fit(plan, self.services.store.spill()).map_err(|error| classify(&error))?;
         let plan = with_windows_that_let_go(plan).map_err(|error| classify(&error))?;
         let plan = TaskPlan { plan, hash_keys };

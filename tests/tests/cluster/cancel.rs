@@ -19,6 +19,10 @@ const LONG: &str = "SELECT a.l_suppkey, count(*), sum(a.l_quantity * b.l_quantit
 /// Makes two billion rows of few input batches and counts them: a join that would never hand its thread back by itself.
 const BUSY: &str = "SELECT count(*) FROM lineitem a JOIN lineitem b ON a.l_linenumber = b.l_linenumber";
 
+/// Tries as many pairs and keeps none: a join that has nothing to hand over between two batches of its input.
+const FRUITLESS: &str = "SELECT count(*) FROM lineitem a JOIN lineitem b ON a.l_linenumber = b.l_linenumber \
+    AND a.l_orderkey + b.l_orderkey < 0";
+
 fn used(status: &ClusterStatus) -> u32 {
     status.executors.iter().map(|executor| executor.slots_used).sum()
 }
@@ -49,7 +53,7 @@ async fn a_dropped_or_cancelled_query_frees_its_slots_within_a_second() {
     let cluster = answers::processes(2).await;
     let session = cluster.session().await.unwrap();
     answers::prepare(&session, &data().await.folder, 7).await;
-    for (sql, cancel) in [(LONG, false), (LONG, true), (BUSY, false), (BUSY, true)] {
+    for (sql, cancel) in [LONG, BUSY, FRUITLESS].into_iter().flat_map(|sql| [(sql, false), (sql, true)]) {
         let query = session.sql(sql).await.unwrap();
         busy(&session).await;
         if cancel {
