@@ -1,5 +1,5 @@
-//! How long short statements take on a warm cluster: `select 1`, a lookup, an aggregate of two stages. Embedded, and on two
-//! executor processes of the program that `--program=PATH` names.
+//! How long short statements take on a warm cluster: `select 1`, which needs no executor, a job of one task, a lookup, an aggregate
+//! of two stages. Embedded, and on two executor processes of the program that `--program=PATH` names.
 
 use std::path::Path;
 use std::time::Duration;
@@ -58,6 +58,7 @@ async fn measure(session: &Session, file: &Path) -> Result<Vec<Series>, Failure>
     session.sql(&format!("CREATE VIEW t AS SELECT * FROM '{file}'")).await?.collect().await?;
     let statements = [
         ("select 1", "SELECT 1"),
+        ("a job of one task", "SELECT random()"),
         ("lookup", "SELECT v FROM t WHERE k = 17 LIMIT 1"),
         ("aggregate of two stages", "SELECT k, count(*) FROM t GROUP BY k"),
     ];
