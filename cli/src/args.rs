@@ -15,7 +15,7 @@ use crate::shell::render::Format;
 pub(crate) use security::UsersFile;
 pub(crate) use security::{
     CertsAction, CertsArguments, CertsInitArguments, SecretAction, SecretArguments, TokenAction, TokenArguments,
-    TokenCreateArguments, UserAction, UserAddArguments, UserArguments,
+    TokenCreateArguments, TokenRemoveArguments, UserAction, UserAddArguments, UserArguments,
 };
 
 /// About, examples, usage, flags: what most readers came for is at the top.

@@ -104,14 +104,16 @@ impl Lifetime {
 impl Uses {
     /// After how long to look again; `None` if the connection is to go now. It began at zero.
     fn wait(&self, now: Millis, limits: &ConnectionsConfig) -> Option<Duration> {
+        let pause =
+            |limit: Duration| if limit.is_zero() { LOOK_EVERY } else { limit.clamp(Duration::from_millis(10), LOOK_EVERY) };
         if self.is_member || self.stays > 0 {
-            return Some(limits.idle.min(limits.age).clamp(Duration::from_millis(10), LOOK_EVERY));
+            return Some(pause(limits.idle).min(pause(limits.age)));
         }
         let left = |since: Millis, limit: Duration| match limit.is_zero() {
             true => LOOK_EVERY,
             false => Duration::from_millis(since.after(limit).0.saturating_sub(now.0)),
         };
-        let idle = if self.calls > 0 { limits.idle.max(Duration::from_millis(10)) } else { left(self.idle_since, limits.idle) };
+        let idle = if self.calls > 0 { pause(limits.idle) } else { left(self.idle_since, limits.idle) };
         Some(idle.min(left(Millis(0), limits.age))).filter(|wait| !wait.is_zero())
     }
 }
@@ -162,7 +164,7 @@ mod tests {
         assert_eq!(waits(uses(0, 0), 0), Some(300));
         assert_eq!(waits(uses(0, 100_000), 399_000), Some(1));
         assert_eq!(waits(uses(0, 100_000), 400_000), None, "idle");
-        assert_eq!(waits(uses(1, 100_000), 400_000), Some(300), "a call is open");
+        assert_eq!(waits(uses(1, 100_000), 400_000), Some(60), "a call is open");
         assert_eq!(waits(uses(1, 100_000), 3_599_000), Some(1));
         assert_eq!(waits(uses(1, 100_000), 3_600_000), None, "old, and takes no more");
         assert_eq!(waits(Uses { stays: 1, ..uses(0, 0) }, 9_000_000), Some(60), "a session needs it");

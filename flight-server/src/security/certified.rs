@@ -52,7 +52,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (length, rest) = match first {
         0..=0x7f => (usize::from(first), rest),
         0x81 => rest.split_first().map(|(length, rest)| (usize::from(*length), rest))?,
-        0x82 => rest.split_at_checked(2).map(|(length, rest)| (usize::from(length[0]) << 8 | usize::from(length[1]), rest))?,
+        0x82 => rest.split_first_chunk::<2>().map(|(length, rest)| (usize::from(u16::from_be_bytes(*length)), rest))?,
         _ => return None,
     };
     let (content, rest) = rest.split_at_checked(length)?;

@@ -255,7 +255,8 @@ async fn security_m14_sessions_that_nobody_uses_are_closed_with_what_they_hold()
     timer::sleep(2 * IDLE).await;
     assert_eq!(ann.rows("SELECT * FROM mine").await.unwrap(), 1);
     cases.case("a session whose result is kept is not idle");
-    let kept = ann.client.inner_mut().list_flights(signed(arrow_flight::Criteria::default(), &ann.bearer())).await;
+    let listing = signed(arrow_flight::Criteria::default(), &ann.bearer());
+    let kept = ann.client.inner_mut().list_flights(listing).await;
     let kept: Vec<arrow_flight::FlightInfo> = kept.unwrap().into_inner().try_collect().await.unwrap();
     for info in kept {
         cancel(&mut ann, info).await;
