@@ -26,6 +26,8 @@ pub(crate) struct Lifetime {
 struct Uses {
     /// Open calls.
     calls: u32,
+    /// Until the first call it is the listener's patience that counts.
+    has_called: bool,
     /// When the last of them ended, or the connection was made.
     idle_since: Millis,
     /// Sessions that would be lost with it.
@@ -46,13 +48,17 @@ impl Lifetime {
     /// Of a connection that begins now.
     pub(crate) fn begin() -> Arc<Self> {
         let clock = SystemClock::new();
-        let uses = Uses { calls: 0, idle_since: clock.now(), stays: 0, is_member: false, ends: Some(Vec::new()) };
+        let uses =
+            Uses { calls: 0, has_called: false, idle_since: clock.now(), stays: 0, is_member: false, ends: Some(Vec::new()) };
         Arc::new(Self { uses: Mutex::new(uses), closed: Notify::new(), clock })
     }
 
     /// A call is open until the value is dropped.
     pub(crate) fn call(self: &Arc<Self>) -> OpenCall {
-        self.uses.lock().calls += 1;
+        let mut uses = self.uses.lock();
+        uses.calls += 1;
+        uses.has_called = true;
+        drop(uses);
         OpenCall(Arc::clone(self))
     }
 
@@ -106,7 +112,7 @@ impl Uses {
     fn wait(&self, now: Millis, limits: &ConnectionsConfig) -> Option<Duration> {
         let pause =
             |limit: Duration| if limit.is_zero() { LOOK_EVERY } else { limit.clamp(Duration::from_millis(10), LOOK_EVERY) };
-        if self.is_member || self.stays > 0 {
+        if self.is_member || self.stays > 0 || !self.has_called {
             return Some(pause(limits.idle).min(pause(limits.age)));
         }
         let left = |since: Millis, limit: Duration| match limit.is_zero() {
@@ -154,7 +160,7 @@ mod tests {
     }
 
     fn uses(calls: u32, idle_since: u64) -> Uses {
-        Uses { calls, idle_since: Millis(idle_since), stays: 0, is_member: false, ends: None }
+        Uses { calls, has_called: true, idle_since: Millis(idle_since), stays: 0, is_member: false, ends: None }
     }
 
     #[test]
@@ -168,6 +174,7 @@ mod tests {
         assert_eq!(waits(uses(1, 100_000), 3_599_000), Some(1));
         assert_eq!(waits(uses(1, 100_000), 3_600_000), None, "old, and takes no more");
         assert_eq!(waits(Uses { stays: 1, ..uses(0, 0) }, 9_000_000), Some(60), "a session needs it");
+        assert_eq!(waits(Uses { has_called: false, ..uses(0, 0) }, 9_000_000), Some(60), "its first call is waited for");
         assert_eq!(waits(Uses { is_member: true, ..uses(1, 0) }, 9_000_000), Some(60), "an executor's");
     }
 

@@ -138,13 +138,13 @@ where
             match rules.caller(request.uri().path(), request.headers(), &peer, &record).await {
                 Ok(Verified { principal, login }) => {
                     peer.is_welcome();
-                    let call = peer.call();
                     request.headers_mut().remove(AUTHORIZATION);
                     if principal == Principal::Executor {
                         peer.is_of_member();
                     } else {
                         request = request.map(|body| Bounded::new(body, &rules.connections));
                     }
+                    let call = peer.call();
                     request.extensions_mut().insert(Caller { principal, login, peer });
                     if !record.is_kept() {
                         return inner.call(request).await.map(|answer| held_by(call, answer));

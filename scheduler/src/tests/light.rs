@@ -80,7 +80,7 @@ fn a_light_task_that_is_lost_or_fails_runs_again() {
 #[test]
 fn security_m14_light_tasks_count_as_slots_of_their_user() {
     let config = SchedulerConfig { user_slots_percent: 50, ..SchedulerConfig::default() };
-    let mut cluster = Cluster::new(config, &[2, 2]);
+    let mut cluster = Cluster::new(config, &[1, 1, 1, 1]);
     cluster.submit(one_stage(8));
     assert_eq!(cluster.running.len(), 2, "half of the slots");
     assert_eq!(launched(&submit_for(&mut cluster, 2, one_stage(8), "bob")), [2, 2], "the other half");

@@ -5,7 +5,7 @@ use arrow_flight::sql::{CommandStatementQuery, CommandStatementUpdate, ProstMess
 use arrow_flight::{FlightData, FlightDescriptor, Ticket};
 use futures::StreamExt;
 use prost::Message;
-use windrow_core::config::{ConnectionsConfig, SessionConfig};
+use windrow_core::config::{ConnectionsConfig, SchedulerConfig, SessionConfig};
 
 use super::*;
 use crate::testing::{Table, cut_everything};
@@ -15,6 +15,7 @@ struct Place {
     server: Server,
     key: ClusterKey,
     coordinator: Arc<Coordinator>,
+    _warehouse: tempfile::TempDir,
     _executor: crate::routine::Routine,
 }
 
@@ -22,7 +23,9 @@ impl Place {
     async fn start(connections: ConnectionsConfig) -> Self {
         let key = ClusterKey::random();
         let access = Access::with_key(key.clone()).limited(&connections);
-        let cut = CoordinatorOptions { query: cut_everything(2), ..CoordinatorOptions::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let scheduler = SchedulerConfig { warehouse: folder.path().display().to_string(), ..SchedulerConfig::default() };
+        let cut = CoordinatorOptions { scheduler, query: cut_everything(2), ..CoordinatorOptions::default() };
         let coordinator = Coordinator::start(cut).unwrap();
         let bind = "127.0.0.1:0".parse().unwrap();
         let server = serve(Arc::clone(&coordinator), ServeOptions { bind, access: access.clone() }).await.unwrap();
@@ -39,7 +42,7 @@ impl Place {
             run_executor(member, std::future::pending(), std::future::pending()).await.unwrap();
         });
         eventually("the executor joins", || coordinator.status().executors.len() == 1).await;
-        Self { server, key, coordinator, _executor: executor }
+        Self { server, key, coordinator, _warehouse: folder, _executor: executor }
     }
 
     /// A call's header, with a session of its own or with that of its connection.
@@ -195,7 +198,6 @@ async fn security_m15_uploads_and_handshakes_without_an_end_are_given_up() {
     let command = arrow_flight::sql::CommandStatementIngest {
         table_definition_options: Some(arrow_flight::sql::TableDefinitionOptions { if_not_exist: 1, if_exists: 1 }),
         table: "uploaded".to_owned(),
-        temporary: true,
         ..Default::default()
     };
     let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
