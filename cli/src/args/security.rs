@@ -118,7 +118,7 @@ const TOKEN_EXAMPLES: &str = "Examples:
   windrow token create etl --role writer --tokens-file tokens --expires 30d
   WINDROW_TOKEN=$(windrow token create ci --tokens-file tokens)
   windrow token list --tokens-file tokens
-  windrow token remove etl --tokens-file tokens            all of its tokens; a scheduler refuses them within a second";
+  windrow token remove etl --tokens-file tokens";
 
 /// Arguments of `windrow token`.
 #[derive(Debug, Args)]
