@@ -25,7 +25,12 @@ impl Place {
         let access = Access::with_key(key.clone()).limited(&connections);
         let folder = tempfile::tempdir().unwrap();
         let scheduler = SchedulerConfig { warehouse: folder.path().display().to_string(), ..SchedulerConfig::default() };
-        let cut = CoordinatorOptions { scheduler, query: cut_everything(2), ..CoordinatorOptions::default() };
+        let cut = CoordinatorOptions {
+            scheduler,
+            dialer: Dialer::with_key(&key),
+            query: cut_everything(2),
+            ..CoordinatorOptions::default()
+        };
         let coordinator = Coordinator::start(cut).unwrap();
         let bind = "127.0.0.1:0".parse().unwrap();
         let server = serve(Arc::clone(&coordinator), ServeOptions { bind, access: access.clone() }).await.unwrap();
