@@ -78,6 +78,8 @@ pub struct CoordinatorOptions {
     pub session: SessionConfig,
     /// How results are fetched from executors.
     pub dialer: Dialer,
+    /// Whether sessions take plans that clients made, beside SQL.
+    pub accept_plans: bool,
 }
 
 /// The coordinator of one cluster, in any process.
@@ -178,6 +180,7 @@ impl Coordinator {
             stores: Arc::clone(&self.options.stores),
             allowed: allowed(principal),
             warehouse: self.warehouse.clone(),
+            accept_plans: self.options.accept_plans,
         };
         let planner = PlannerSession::new(options)?;
         Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner, principal.name().to_owned())))
@@ -270,6 +273,11 @@ impl Coordinator {
 
     pub(crate) fn session_config(&self) -> &SessionConfig {
         &self.options.session
+    }
+
+    /// Whether sessions take plans that clients made.
+    pub(crate) fn accepts_plans(&self) -> bool {
+        self.options.accept_plans
     }
 
     pub(crate) fn results_config(&self) -> &ResultsConfig {
