@@ -19,6 +19,7 @@ mod files;
 mod inventory;
 mod logical;
 pub mod narrow;
+pub mod origin;
 mod parameters;
 mod permission;
 mod physical;
