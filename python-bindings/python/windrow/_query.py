@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -78,6 +77,8 @@ class Query(ArrowResult):
 
     async def result_async(self) -> Table:
         """As :meth:`result`, without holding up the event loop. Cancelling the task cancels the query."""
+        import asyncio
+
         waiting = asyncio.ensure_future(asyncio.to_thread(self.result))
         try:
             return await asyncio.shield(waiting)
@@ -106,6 +107,8 @@ class Query(ArrowResult):
     __iter__ = batches
 
     async def __aiter__(self) -> AsyncIterator[Table]:
+        import asyncio
+
         if self._table is None:
             self._was_streamed = True
         while (batch := await asyncio.to_thread(self._query.next_batch)) is not None:
