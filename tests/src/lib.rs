@@ -8,6 +8,7 @@ pub mod engine;
 pub mod fixtures;
 pub mod oracle;
 pub mod proxy;
+pub mod python;
 pub mod rows;
 pub mod store;
 pub mod tpch;
