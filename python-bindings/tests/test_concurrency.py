@@ -138,9 +138,7 @@ def resident():
 def test_a_thousand_queries_leave_memory_and_files_as_they_were(anywhere):
     import pyarrow as pa
 
-    given = pa.table({"n": list(range(100))})
-
-    def ask(times):
+    def ask(times, given=pa.table({"n": list(range(100))})):  # noqa: B008
         for number in range(times):
             assert anywhere.sql("SELECT count(*) AS c FROM given WHERE n < $1", number % 100).to_pydict() == {"c": [number % 100]}
             anywhere.sql("SELECT value FROM generate_series(1, 1000)")  # dropped unread

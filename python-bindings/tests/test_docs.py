@@ -55,7 +55,9 @@ def test_everything_public_says_what_it_does():
 
 
 def test_the_stub_is_true_of_the_extension_module():
-    done = subprocess.run([sys.executable, "-m", "mypy.stubtest", "windrow._windrow"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy.stubtest", "windrow._windrow"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -60,7 +60,10 @@ def test_executors_in_this_process(until):
 
 def test_a_cluster_is_scaled_while_it_works(until):
     text = "SELECT value % 7 AS k, count(*) AS n FROM generate_series(1, 3000000) GROUP BY k ORDER BY k"
-    with windrow.LocalCluster(n_workers=1, threads_per_worker=1, memory_limit="128MB") as cluster, windrow.Client(cluster) as client:
+    with (
+        windrow.LocalCluster(n_workers=1, threads_per_worker=1, memory_limit="128MB") as cluster,
+        windrow.Client(cluster) as client,
+    ):
         expected = client.sql(text).result()
         running = client.sql(text)
         cluster.scale(3)
@@ -80,7 +83,10 @@ def test_a_cluster_is_scaled_while_it_works(until):
 
 
 def test_an_executor_that_dies_is_started_again(until):
-    with windrow.LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="128MB") as cluster, windrow.Client(cluster) as client:
+    with (
+        windrow.LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="128MB") as cluster,
+        windrow.Client(cluster) as client,
+    ):
         first = cluster.pids()[0]
         cluster.kill(0)
         assert client.sql("SELECT count(*) AS n FROM generate_series(1, 100000)").to_pydict() == {"n": [100_000]}
@@ -149,7 +155,9 @@ def test_a_forked_process_is_told_what_to_do(python):
 
 def test_the_program_comes_with_the_package():
     program = os.path.join(os.path.dirname(sys.executable), "windrow")
-    done = subprocess.run([program, "sql", "-c", "SELECT 41 + 1 AS n", "--format", "csv"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [program, "sql", "-c", "SELECT 41 + 1 AS n", "--format", "csv"], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["n", "42"]
     wrong = subprocess.run([program, "sql", "-c", "SELEC"], capture_output=True, text=True, timeout=60)
@@ -190,7 +198,9 @@ def test_resources_are_those_that_the_machine_and_slurm_allow(monkeypatch):
 
 def test_the_package_is_imported_fast():
     script = "import time; start = time.perf_counter(); import windrow; print(time.perf_counter() - start)"
-    times = [float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+    times = [
+        float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout) for _ in range(3)
+    ]
     assert min(times) < 0.15
     script = "import sys, windrow; print(*(m for m in ('pyarrow', 'pandas', 'polars', 'numpy', 'asyncio') if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == ""

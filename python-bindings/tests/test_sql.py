@@ -51,7 +51,15 @@ def test_values_of_parameters_come_back_as_they_were(anywhere, value):
 def test_values_of_other_libraries_are_those_of_python(client):
     moment = dt.datetime(2026, 11, 22, 12, tzinfo=dt.timezone(dt.timedelta(hours=2)))
     identity = uuid.UUID(int=7)
-    values = [numpy.int32(5), numpy.float64(0.5), pandas.Timestamp(2026, 1, 2), pa.scalar(9), moment, identity, numpy.array([1, 2])]
+    values = [
+        numpy.int32(5),
+        numpy.float64(0.5),
+        pandas.Timestamp(2026, 1, 2),
+        pa.scalar(9),
+        moment,
+        identity,
+        numpy.array([1, 2]),
+    ]
     row = client.sql("SELECT ? AS a, ? AS b, ? AS c, ? AS d, ? AS e, ? AS f, ? AS g", *values).to_pylist()[0]
     assert row["e"] == moment
     assert [row[name] for name in "abcdfg"] == [5, 0.5, dt.datetime(2026, 1, 2), 9, str(identity), [1, 2]]
@@ -120,7 +128,7 @@ def test_a_statement_names_variables_of_who_runs_it(anywhere):
     local_frame = polars.DataFrame({"n": [1, 2, 3]})
     assert anywhere.sql("SELECT sum(n) AS s FROM local_frame").to_pydict() == {"s": [6]}
     assert anywhere.sql("SELECT sum(m) AS s FROM module_frame").to_pydict() == {"s": [3]}
-    local_frame = polars.DataFrame({"n": [10]})
+    local_frame = polars.DataFrame({"n": [10]})  # noqa: F841
     assert anywhere.sql("SELECT sum(n) AS s FROM local_frame").to_pydict() == {"s": [10]}
     assert anywhere.sql("SELECT count(*) AS c FROM local_frame, module_frame").to_pydict() == {"c": [2]}
     assert not any("local_frame" in table for table in anywhere.tables())

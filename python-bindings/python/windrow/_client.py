@@ -17,7 +17,7 @@ from windrow._cluster import LocalCluster, close_at_exit
 from windrow._errors import InvalidConfigError, InvalidQueryError, NotFoundError, UnavailableError, UnsupportedError
 from windrow._query import Query
 from windrow._scan import Scanned, found_in
-from windrow._table import Table, is_arrow
+from windrow._table import is_arrow
 
 
 class Client:
@@ -123,11 +123,10 @@ class Client:
 
     # Tables
 
-    def register(self, name: str, data: Any, *, replace: bool = True) -> Table | None:
+    def register(self, name: str, data: Any, *, replace: bool = True) -> None:
         """Makes the rows of ``data`` a temporary table of this session: a frame of pandas or polars, a table of pyarrow, or anything else
         with ``__arrow_c_stream__`` or ``__arrow_c_array__``. A stream is read once, here."""
         self._ingest(name, data, "replace" if replace else "create", temporary=True)
-        return None
 
     def append(self, name: str, data: Any) -> int:
         """Adds the rows of ``data`` to a table, or makes a new shared one of them; returns how many. All become visible at once."""
@@ -182,7 +181,8 @@ class Client:
 
     def queries(self) -> list[dict[str, Any]]:
         """What is known of the queries that wait and run, and of the last ones that ended."""
-        return self._session.status()["queries"]
+        queries: list[dict[str, Any]] = self._session.status()["queries"]
+        return queries
 
     def cancel(self, query: Query | int) -> bool:
         """Ends a query, which another session may have started; whether it was running."""
@@ -302,7 +302,9 @@ def connect(
         chosen = {"partitions": 1, **(settings or {})} if address == "single" else dict(settings or {})
     else:
         if slots is not None or memory_limit not in (None, "auto"):
-            raise InvalidConfigError("slots and memory_limit shape an engine in this process, not a scheduler's", hint="leave them out")
+            raise InvalidConfigError(
+                "slots and memory_limit shape an engine in this process, not a scheduler's", hint="leave them out"
+            )
         client = Client._of(_connect(address, token, user, password, ca), "Address", python_scan)
         chosen = dict(settings or {})
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "CancelledError",
@@ -71,7 +71,7 @@ class Error(Exception):
             lines.append(f"  help: {self.hint}")
         return "\n".join(lines)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         facts = (self.message, self.hint, self.suggestion, self.position, self.text, self.query_id)
         return _restored, (type(self), *facts)
 
@@ -153,12 +153,20 @@ _CLASSES: dict[str, type[Error]] = {
 }
 
 
-def make(kind: str, message: str, **facts) -> Error:
+def make(kind: str, message: str, **facts: Any) -> Error:
     """The error of a kind; called by the extension module."""
     return _CLASSES.get(kind, InternalError)(message, **facts)
 
 
-def _restored(of, message, hint, suggestion, position, text, query_id) -> Error:
+def _restored(
+    of: type[Error],
+    message: str,
+    hint: str | None,
+    suggestion: str | None,
+    position: Position | None,
+    text: str | None,
+    query_id: int | None,
+) -> Error:
     return of(message, hint=hint, suggestion=suggestion, position=position, text=text, query_id=query_id)
 
 

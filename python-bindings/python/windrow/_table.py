@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, overload
 
@@ -133,14 +134,14 @@ class Table(ArrowResult):
         return map(Table, self._table.batches())
 
     @overload
-    def __getitem__(self, key: slice) -> Table: ...
+    def __getitem__(self, key: builtins.slice) -> Table: ...
     @overload
     def __getitem__(self, key: int) -> dict[str, Any]: ...
     @overload
     def __getitem__(self, key: str) -> list[Any]: ...
-    def __getitem__(self, key: slice | int | str) -> Table | dict[str, Any] | list[Any]:
+    def __getitem__(self, key: builtins.slice | int | str) -> Table | dict[str, Any] | list[Any]:
         """``table[2:5]`` are rows, ``table[0]`` is one row, ``table["name"]`` are the values of a column."""
-        if isinstance(key, slice):
+        if isinstance(key, builtins.slice):
             start, stop, step = key.indices(self.num_rows)
             if step != 1:
                 raise InvalidQueryError(f"table[::{step}]: rows are taken one after the other", hint="leave out the step")
