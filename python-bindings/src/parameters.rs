@@ -34,6 +34,11 @@ pub(crate) fn row(py: Python<'_>, values: &[Bound<'_, PyAny>], names: &[String])
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map(Some).map_err(unfit)
 }
 
+/// An array of this one value.
+pub(crate) fn value(value: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
+    array(&value.py().import("windrow._values")?.getattr("describe")?, value)
+}
+
 /// An array of one value.
 fn array(describe: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
     let (what, value): (String, Bound<'_, PyAny>) = describe.call1((value,))?.extract()?;

@@ -33,7 +33,7 @@ impl Session {
     }
 
     /// The session, unless it was closed.
-    fn open(&self, py: Python<'_>) -> PyResult<windrow::Session> {
+    pub(crate) fn open(&self, py: Python<'_>) -> PyResult<windrow::Session> {
         let inner = Arc::clone(&self.inner);
         let session = wait(py, async move { inner.read().await.clone() })?;
         session.ok_or_else(|| {
@@ -171,7 +171,7 @@ impl Session {
 }
 
 /// The batches of a reader, which a thread of its own reads: it may need the interpreter's lock, or wait for a network.
-fn rows(
+pub(crate) fn rows(
     py: Python<'_>,
     reader: Box<dyn RecordBatchReader + Send>,
 ) -> PyResult<impl Stream<Item = windrow::Result<RecordBatch>> + Send + 'static + use<>> {

@@ -30,6 +30,16 @@ impl Table {
         Self { schema, batches, rows }
     }
 
+    /// The values of a column of text.
+    pub(crate) fn column_texts(&self, index: usize) -> Vec<String> {
+        let options = FormatOptions::default();
+        let formatter = |array: &'_ ArrayRef| -> Vec<String> {
+            let Ok(formatter) = ArrayFormatter::try_new(array.as_ref(), &options) else { return Vec::new() };
+            (0..array.len()).map(|row| formatter.value(row).to_string()).collect()
+        };
+        self.column(index).flat_map(formatter).collect()
+    }
+
     fn column(&self, index: usize) -> impl Iterator<Item = &ArrayRef> {
         self.batches.iter().filter_map(move |batch| batch.columns().get(index))
     }
