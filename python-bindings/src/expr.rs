@@ -299,3 +299,20 @@ pub(crate) fn parse_type<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py
     })?;
     Ok(to_schema_pycapsule(py, &parsed)?)
 }
+
+/// Whether an aggregate is in an expression, other than over a window.
+#[pyfunction]
+pub(crate) fn has_aggregate(expression: PyRef<'_, Expr>) -> bool {
+    let mut found = false;
+    let _infallible = expression.inner.apply(|part| {
+        Ok(match part {
+            frame::Expr::AggregateFunction(_) => {
+                found = true;
+                TreeNodeRecursion::Stop
+            }
+            frame::Expr::WindowFunction(_) => TreeNodeRecursion::Jump,
+            _ => TreeNodeRecursion::Continue,
+        })
+    });
+    found
+}

@@ -16,6 +16,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3_arrow::PyArray;
 
+use crate::table::Table;
+
 /// One row with a column for each value; the last ones have `names`. `None` without values.
 pub(crate) fn row(py: Python<'_>, values: &[Bound<'_, PyAny>], names: &[String]) -> PyResult<Option<RecordBatch>> {
     if values.is_empty() {
@@ -32,6 +34,20 @@ pub(crate) fn row(py: Python<'_>, values: &[Bound<'_, PyAny>], names: &[String])
         columns.push(array);
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map(Some).map_err(unfit)
+}
+
+/// The table of columns of Python's values.
+#[pyfunction]
+pub(crate) fn table_of_columns(py: Python<'_>, names: Vec<String>, columns: Vec<Vec<Bound<'_, PyAny>>>) -> PyResult<Table> {
+    let describe = py.import("windrow._values")?.getattr("describe")?;
+    let values = columns.iter().map(|values| items(&describe, values)).collect::<PyResult<Vec<_>>>()?;
+    let fields = names.iter().zip(&values).map(|(name, values)| Field::new(name, values.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    if values.is_empty() {
+        return Ok(Table::new(schema, Vec::new()));
+    }
+    let batch = RecordBatch::try_new(Arc::clone(&schema), values).map_err(unfit)?;
+    Ok(Table::new(schema, vec![batch]))
 }
 
 /// An array of this one value.
@@ -75,8 +91,15 @@ fn array(describe: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Arra
     })
 }
 
-/// A list: of the type of its first value that is not null, or of floats if there are some among whole numbers.
 fn list(describe: &Bound<'_, PyAny>, values: &[Bound<'_, PyAny>]) -> PyResult<ArrayRef> {
+    let all = items(describe, values)?;
+    let field = Arc::new(Field::new_list_field(all.data_type().clone(), true));
+    let list = ListArray::try_new(field, OffsetBuffer::from_lengths([all.len()]), all, None);
+    list.map(|list| Arc::new(list) as ArrayRef).map_err(unfit)
+}
+
+/// Values as one array: of the type of the first that is not null, or of floats if there are some among whole numbers.
+fn items(describe: &Bound<'_, PyAny>, values: &[Bound<'_, PyAny>]) -> PyResult<ArrayRef> {
     let items = values.iter().map(|value| array(describe, value)).collect::<PyResult<Vec<_>>>()?;
     let mut types = items.iter().map(|item| item.data_type()).filter(|of| !of.is_null());
     let first = types.next().cloned().unwrap_or(DataType::Null);
@@ -84,10 +107,7 @@ fn list(describe: &Bound<'_, PyAny>, values: &[Bound<'_, PyAny>]) -> PyResult<Ar
     let of = if has_floats { DataType::Float64 } else { first };
     let items = items.iter().map(|item| cast(item, &of)).collect::<Result<Vec<_>, _>>().map_err(unfit)?;
     let parts: Vec<&dyn Array> = items.iter().map(AsRef::as_ref).collect();
-    let all = if parts.is_empty() { Arc::new(NullArray::new(0)) as ArrayRef } else { concat(&parts).map_err(unfit)? };
-    let field = Arc::new(Field::new_list_field(of, true));
-    let list = ListArray::try_new(field, OffsetBuffer::from_lengths([all.len()]), all, None);
-    list.map(|list| Arc::new(list) as ArrayRef).map_err(unfit)
+    if parts.is_empty() { Ok(Arc::new(NullArray::new(0))) } else { concat(&parts).map_err(unfit) }
 }
 
 fn unfit(error: ArrowError) -> PyErr {

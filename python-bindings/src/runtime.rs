@@ -101,18 +101,15 @@ where
 {
     // SAFETY: asks for a thread-local pointer, and looks only at whether there is one.
     let is_pythons = unsafe { !pyo3::ffi::PyGILState_GetThisThreadState().is_null() };
-    if is_pythons && let Some(waited) = Python::try_attach(|py| match runtime(py) {
-        Ok(_runtime) => None,
-        Err(error) => Some(error),
-    }) {
-        return match waited {
-            Some(error) => Err(error),
-            None => Python::attach(|py| wait(py, future)),
-        };
-    }
-    match HOST.get().filter(|host| host.process == std::process::id()) {
-        Some(host) => Ok(host.runtime.block_on(future)),
-        None => Err(PyRuntimeError::new_err("the threads of windrow are in another process")),
+    let mut future = Some(future);
+    let waited = match is_pythons {
+        true => Python::try_attach(|py| future.take().map(|future| wait(py, future))).flatten(),
+        false => None,
+    };
+    match (waited, future, HOST.get().filter(|host| host.process == std::process::id())) {
+        (Some(waited), _, _) => waited,
+        (None, Some(future), Some(host)) => Ok(host.runtime.block_on(future)),
+        (None, _, _) => Err(PyRuntimeError::new_err("the threads of windrow are in another process, or gone")),
     }
 }
 

@@ -8,16 +8,20 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
 from windrow import _machine, _text, _windrow
 from windrow._cluster import LocalCluster, close_at_exit
 from windrow._errors import InvalidConfigError, InvalidQueryError, NotFoundError, UnavailableError, UnsupportedError
+from windrow._frame import DataFrame
 from windrow._query import Query
 from windrow._scan import Scanned, found_in
-from windrow._table import is_arrow
+from windrow._table import Table, is_arrow
+from windrow._types import type_of
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 class Client:
@@ -104,11 +108,18 @@ class Client:
                 frames[table] = values.pop(table)
             elif self.python_scan and (variable := found_in(caller, table)) is not None and not self._knows(table):
                 frames[table] = variable
+        if not (params or values) and any(isinstance(frame, DataFrame) for frame in frames.values()):
+            return self._over(text, frames)
         for name in [name for name in values if "{" + name + "}" in text]:
             text = text.replace("{" + name + "}", self._scanned.table(values.pop(name)))
         with self._scanned.named(frames):
             started = self._session.sql(text, [*params, *values.values()], list(values))
         return Query(started)
+
+    def _over(self, text: str, frames: Mapping[str, Any]) -> Query:
+        """Starts a query that names lazy frames: they become a part of it."""
+        lazy = {name: frame if isinstance(frame, DataFrame) else self.from_arrow(frame) for name, frame in frames.items()}
+        return self.frame(text, **lazy).submit()
 
     def _knows(self, table: str) -> bool:
         names = {name.rsplit(".", 1)[-1] for name, _columns in self._session.names()["tables"]}
@@ -120,6 +131,83 @@ class Client:
 
         caller = sys._getframe(1)
         return await asyncio.to_thread(self._sql, query, params, named, caller)
+
+    # Frames
+
+    def frame(self, query: str, /, **frames: DataFrame) -> DataFrame:
+        """The lazy frame of a query, which may name other frames, in FROM or as ``{name}``.
+
+        >>> import windrow
+        >>> with windrow.connect() as client:
+        ...     numbers = client.frame("SELECT value AS n FROM generate_series(1, 4)")
+        ...     client.frame("SELECT sum(n) AS total FROM {numbers}", numbers=numbers).to_pydict()
+        {'total': [10]}
+        """
+        text = query
+        for name in frames:
+            text = text.replace("{" + name + "}", quoted(name))
+        given = [(name, frame._frame) for name, frame in frames.items()]
+        return DataFrame(_windrow.frame_of_query(self._session, text, given), self._session)
+
+    def table(self, name: str) -> DataFrame:
+        """The lazy frame of a table or a view. Dots divide catalog, schema and table."""
+        return DataFrame(_windrow.frame_of_table(self._session, name), self._session)
+
+    def read_parquet(self, paths: Paths, *, hive_partitions: Mapping[str, Any] | None = None) -> DataFrame:
+        """The lazy frame of Parquet files: a path, a pattern, a folder that ends with ``/``, an address of a store, or several of them. Folders
+        like ``year=2026/`` are columns."""
+        return self._read("parquet", paths, hive_partitions)
+
+    def read_csv(
+        self,
+        paths: Paths,
+        *,
+        has_header: bool = True,
+        delimiter: str = ",",
+        quote: str = '"',
+        escape: str | None = None,
+        comment: str | None = None,
+        schema: Any = None,
+        hive_partitions: Mapping[str, Any] | None = None,
+    ) -> DataFrame:
+        """The lazy frame of CSV files, compressed or not. The columns are found out, unless there is a ``schema``, one of pyarrow."""
+        csv = {"has_header": has_header, "delimiter": delimiter, "quote": quote, "escape": escape, "comment": comment}
+        return self._read("csv", paths, hive_partitions, csv, schema)
+
+    def read_json(self, paths: Paths, *, schema: Any = None, hive_partitions: Mapping[str, Any] | None = None) -> DataFrame:
+        """The lazy frame of files of JSON, a row a line, compressed or not."""
+        return self._read("json", paths, hive_partitions, None, schema)
+
+    def read_arrow(self, paths: Paths) -> DataFrame:
+        """The lazy frame of Arrow's IPC files."""
+        return self._read("arrow", paths, None)
+
+    def _read(
+        self,
+        format: str,
+        paths: Paths,
+        hive_partitions: Mapping[str, Any] | None,
+        csv: dict[str, Any] | None = None,
+        schema: Any = None,
+    ) -> DataFrame:
+        several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        partitions = [(name, type_of(of)) for name, of in (hive_partitions or {}).items()]
+        names = [os.fspath(path) for path in several]
+        frame = _windrow.frame_of_files(self._session, format, names, csv, schema, partitions)
+        return DataFrame(frame, self._session)
+
+    def from_arrow(self, data: Any) -> DataFrame:
+        """The lazy frame of rows that are here: of pandas, polars, pyarrow, or anything else that Arrow's libraries can read. Few travel with
+        each query, many are written once into a table of the session."""
+        if not is_arrow(data):
+            data = Table(data)  # says what is wrong
+        return DataFrame(_windrow.frame_of_rows(self._session, data), self._session)
+
+    from_pandas = from_polars = from_arrow
+
+    def from_dict(self, columns: Mapping[str, Sequence[Any]]) -> DataFrame:
+        """The lazy frame of a dictionary of columns."""
+        return self.from_arrow(Table.from_dict(columns))
 
     # Tables
 
@@ -390,3 +478,47 @@ def sql(query: str, /, *params: Any, **named: Any) -> Query:
 def register(name: str, data: Any) -> None:
     """As :meth:`Client.register`, with the client that was made last, or an engine in this process."""
     default_client().register(name, data)
+
+
+def frame(query: str, /, **frames: DataFrame) -> DataFrame:
+    """As :meth:`Client.frame`, with the client that was made last, or an engine in this process."""
+    return default_client().frame(query, **frames)
+
+
+def table(name: str) -> DataFrame:
+    """As :meth:`Client.table`, with the client that was made last, or an engine in this process."""
+    return default_client().table(name)
+
+
+def read_parquet(paths: Paths, **options: Any) -> DataFrame:
+    """As :meth:`Client.read_parquet`, with the client that was made last, or an engine in this process."""
+    return default_client().read_parquet(paths, **options)
+
+
+def read_csv(paths: Paths, **options: Any) -> DataFrame:
+    """As :meth:`Client.read_csv`, with the client that was made last, or an engine in this process."""
+    return default_client().read_csv(paths, **options)
+
+
+def read_json(paths: Paths, **options: Any) -> DataFrame:
+    """As :meth:`Client.read_json`, with the client that was made last, or an engine in this process."""
+    return default_client().read_json(paths, **options)
+
+
+def from_arrow(data: Any) -> DataFrame:
+    """As :meth:`Client.from_arrow`, with the client that was made last, or an engine in this process."""
+    return default_client().from_arrow(data)
+
+
+from_pandas = from_polars = from_arrow
+
+
+def from_dict(columns: Mapping[str, Sequence[Any]]) -> DataFrame:
+    """As :meth:`Client.from_dict`, with the client that was made last, or an engine in this process."""
+    return default_client().from_dict(columns)
+
+
+def compute(*frames: DataFrame) -> tuple[Table, ...]:
+    """The rows of several frames, whose queries run side by side."""
+    started = [frame.submit() for frame in frames]
+    return tuple(query.result() for query in started)

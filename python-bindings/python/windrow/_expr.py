@@ -32,26 +32,32 @@ class Expr:
         self.name = name
         self._sort: tuple[bool, bool] | None = None
 
+    def _made(self, expr: _windrow.Expr, name: str, *others: Expr) -> Expr:
+        """Another one, made of this one and others."""
+        return Expr(expr, name)
+
     def _then(self, expr: _windrow.Expr) -> Expr:
-        return Expr(expr, self.name)
+        return self._made(expr, self.name)
 
     def _binary(self, operator: str, other: IntoExpr) -> Expr:
         right = expression(other)
         name = right.name if self.name == LITERAL else self.name
-        return Expr(self._expr.binary(operator, right._expr), name)
+        return self._made(self._expr.binary(operator, right._expr), name, right)
 
     def _reverse(self, operator: str, other: IntoExpr) -> Expr:
-        return Expr(expression(other)._expr.binary(operator, self._expr), self.name)
+        left = expression(other)
+        return self._made(left._expr.binary(operator, self._expr), self.name, left)
 
     def _call(self, function: str, *arguments: IntoExpr, distinct: bool = False) -> Expr:
-        others = [expression(argument)._expr for argument in arguments]
-        return self._then(_windrow.Expr.call(function, [self._expr, *others], distinct))
+        others = [expression(argument) for argument in arguments]
+        called = _windrow.Expr.call(function, [self._expr, *(other._expr for other in others)], distinct)
+        return self._made(called, self.name, *others)
 
     # Names and types
 
     def alias(self, name: str) -> Expr:
         """The same under another name."""
-        return Expr(self._expr, name)
+        return self._made(self._expr, name)
 
     def cast(self, dtype: Any, *, strict: bool = True) -> Expr:
         """Another type: ``"int64"``, ``float``, ``"timestamp[us, UTC]"``, or one of pyarrow. A value that does not fit is an error, or null if
@@ -82,10 +88,10 @@ class Expr:
 
     def __truediv__(self, other: IntoExpr) -> Expr:
         """Division as Python has it: ``1 / 2`` is 0.5."""
-        return Expr(_float(self)._expr, self.name)._binary("/", other)
+        return _float(self)._binary("/", other)
 
     def __rtruediv__(self, other: IntoExpr) -> Expr:
-        return Expr(_float(expression(other))._expr.binary("/", self._expr), self.name)
+        return self._reverse("/", _float(expression(other)))
 
     def __floordiv__(self, other: IntoExpr) -> Expr:
         return self.__truediv__(other)._call("floor")
@@ -330,7 +336,7 @@ class Expr:
 
     def sort(self, *, descending: bool = False, nulls_last: bool = True) -> Expr:
         """As a key of an order, with a direction and a place for nulls of its own."""
-        key = Expr(self._expr, self.name)
+        key = self._then(self._expr)
         key._sort = (not descending, not nulls_last)
         return key
 

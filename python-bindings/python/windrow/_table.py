@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from windrow import _text, _windrow
@@ -77,6 +77,14 @@ class Table(ArrowResult):
 
     def __init__(self, data: Any) -> None:
         self._table = data if isinstance(data, _windrow.Table) else _windrow.Table(_as_arrow(data))
+
+    @classmethod
+    def from_dict(cls, columns: Mapping[str, Sequence[Any]]) -> Table:
+        """The table of a dictionary of columns, each a list of values of one type."""
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise InvalidQueryError(f"columns of several lengths: {lengths}")
+        return cls(_windrow.table_of_columns(list(columns), [list(values) for values in columns.values()]))
 
     @property
     def columns(self) -> list[str]:
