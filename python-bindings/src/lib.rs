@@ -23,6 +23,8 @@ mod _windrow {
     #[pymodule_export]
     use crate::cluster::Cluster;
     #[pymodule_export]
+    use crate::parameters::table_of_columns;
+    #[pymodule_export]
     use crate::program::{machine, parse_size, run_program, table_references};
     #[pymodule_export]
     use crate::query::Query;

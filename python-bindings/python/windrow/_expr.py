@@ -10,7 +10,7 @@ from windrow._errors import InvalidQueryError
 from windrow._types import type_of
 
 IntoExpr = Any
-Key = tuple[_windrow.Expr, bool, bool]
+Key = "tuple[_windrow.Expr, bool, bool]"
 
 
 class Expr:
