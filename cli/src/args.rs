@@ -156,6 +156,9 @@ pub(crate) struct LocalArguments {
     /// Keep schemas, tables and views here, for the next start [default: they end with the cluster]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Take plans in the Substrait format from clients, beside SQL
+    #[arg(long, help_heading = "Security")]
+    pub(crate) accept_plans: bool,
 }
 
 const SCHEDULER_EXAMPLES: &str = "Examples:
@@ -178,6 +181,9 @@ pub(crate) struct SchedulerArguments {
     /// Who has a name.
     #[command(flatten)]
     pub(crate) users: UserFlags,
+    /// Take plans in the Substrait format from clients, beside SQL
+    #[arg(long, help_heading = "Security")]
+    pub(crate) accept_plans: bool,
 }
 
 const EXECUTOR_EXAMPLES: &str = "Examples:

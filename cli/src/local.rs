@@ -19,7 +19,8 @@ pub(crate) async fn run(arguments: LocalArguments) -> Result<(), End> {
     let program =
         std::env::current_exe().map_err(|source| Error::internal("the path of this program is unknown").with_source(source))?;
     let port = arguments.port.unwrap_or_else(default_port);
-    let config = config::load(None).map_err(End::starting)?;
+    let mut config = config::load(None).map_err(End::starting)?;
+    config.security.accept_plans |= arguments.accept_plans;
     let (slots, memory_limit) = (config.executor.slots, config.executor.memory_limit.as_u64());
     let mut builder = LocalCluster::builder().config(config);
     if let Some(folder) = arguments.state_dir {

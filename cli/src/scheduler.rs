@@ -21,6 +21,7 @@ pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let mut scheduler = config.scheduler;
     scheduler.state_dir = arguments.state_dir.or(scheduler.state_dir);
     let security = arguments.users.over(arguments.security.over(config.security));
+    let accept_plans = arguments.accept_plans || security.accept_plans;
     security.check().map_err(End::starting)?;
     let insecure = arguments.security.insecure;
     let known = access::key_of_scheduler(&security, arguments.bind).map_err(End::starting)?;
@@ -30,8 +31,8 @@ pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let stores = stores(&security).map_err(End::starting)?;
     let url = if access.encrypts() { "grpc+tls" } else { "grpc" };
     let (query, results) = (config.query, config.results);
-    let coordinator =
-        Coordinator::start(CoordinatorOptions { scheduler, query, results, stores, dialer }).map_err(End::starting)?;
+    let options = CoordinatorOptions { scheduler, query, results, stores, dialer, accept_plans };
+    let coordinator = Coordinator::start(options).map_err(End::starting)?;
     let options = ServeOptions { bind: arguments.bind, access };
     let server = serve(Arc::clone(&coordinator), options).await.map_err(End::starting)?;
     let address = server.address();

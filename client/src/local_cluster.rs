@@ -123,7 +123,8 @@ impl LocalClusterBuilder {
         // Nobody but this machine can listen to its loopback interface.
         let security = SecurityConfig { tls_certificate: None, tls_key: None, ..security };
         let access = Access::configured(key.clone(), &security)?.audited(&security)?;
-        let options = CoordinatorOptions { scheduler, query, results, stores, dialer: Dialer::with_key(&key) };
+        let (dialer, accept_plans) = (Dialer::with_key(&key), security.accept_plans);
+        let options = CoordinatorOptions { scheduler, query, results, stores, dialer, accept_plans };
         let engine = if self.program.is_some() { Engine::start(options)? } else { Engine::start_alone(options)? };
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let address = engine.serve(ServeOptions { bind, access }).await?;

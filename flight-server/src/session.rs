@@ -1,14 +1,18 @@
 //! A client's session on the coordinator: a statement arrives, is planned, and becomes rows or a job. Next: `coordinator/mod.rs`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use futures::Stream;
+use serde::{Deserialize, Serialize};
 use windrow_core::ids::SessionId;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
+use windrow_planner::statement::changes_something;
 use windrow_planner::{ClusterShape, Description, IngestTarget, Names, Planned, PlannerSession};
 
 use crate::coordinator::Coordinator;
@@ -20,6 +24,33 @@ const SMALLEST: ClusterShape = ClusterShape { executors: 1, slots: 1 };
 
 /// How long one statement may be planned.
 const PLANNING_MAX: Duration = Duration::from_secs(30);
+
+/// What a client asks to be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// A statement.
+    Sql(String),
+    /// A plan in the Substrait format.
+    Substrait(Bytes),
+}
+
+impl Request {
+    /// How people see it.
+    pub(crate) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Sql(text) => Cow::Borrowed(text),
+            Self::Substrait(plan) => Cow::Owned(format!("(a Substrait plan of {} bytes)", plan.len())),
+        }
+    }
+
+    /// Whether it changes something instead of having rows. Plans only query.
+    pub(crate) fn changes_something(&self) -> bool {
+        match self {
+            Self::Sql(text) => changes_something(text),
+            Self::Substrait(_) => false,
+        }
+    }
+}
 
 /// Settings and catalog of one client. Cheap to share behind an `Arc`; statements may run side by side.
 #[derive(Debug)]
@@ -61,11 +92,29 @@ impl CoordinatorSession {
     /// # Errors
     /// As [`Self::execute`].
     pub async fn execute_with(&self, sql: &str, values: Option<&RecordBatch>) -> Result<Statement> {
+        self.planned(sql, |shape| self.planner.plan_with(sql, values, shape)).await
+    }
+
+    /// As [`Self::execute_with`], for a statement or a plan.
+    pub(crate) async fn execute_request(&self, request: &Request, values: Option<&RecordBatch>) -> Result<Statement> {
+        match request {
+            Request::Sql(text) => self.execute_with(text, values).await,
+            Request::Substrait(plan) => {
+                self.planned(&request.text(), |shape| self.planner.plan_substrait(plan, values, shape)).await
+            }
+        }
+    }
+
+    /// Submits what `plan` makes for the cluster's shape.
+    async fn planned<F>(&self, sql: &str, plan: impl Fn(ClusterShape) -> F) -> Result<Statement>
+    where
+        F: Future<Output = Result<Planned>>,
+    {
         let shape = *self.coordinator.shared().shape().borrow();
         let first = if shape.slots == 0 { SMALLEST } else { shape };
-        let mut planned = in_time(self.planner.plan_with(sql, values, first)).await?;
+        let mut planned = in_time(plan(first)).await?;
         if shape.slots == 0 && !matches!(planned, Planned::Rows { .. }) {
-            planned = in_time(self.planner.plan_with(sql, values, self.shape().await?)).await?;
+            planned = in_time(plan(self.shape().await?)).await?;
         }
         let asked = Asked { sql, user: &self.user };
         match planned {
@@ -120,6 +169,14 @@ impl CoordinatorSession {
     /// Those of planning.
     pub async fn describe(&self, sql: &str, values: Option<&RecordBatch>) -> Result<Description> {
         in_time(self.planner.describe_with(sql, values)).await
+    }
+
+    /// As [`Self::describe`], for a statement or a plan.
+    pub(crate) async fn describe_request(&self, request: &Request, values: Option<&RecordBatch>) -> Result<Description> {
+        match request {
+            Request::Sql(text) => self.describe(text, values).await,
+            Request::Substrait(plan) => in_time(self.planner.describe_substrait(plan, values)).await,
+        }
     }
 
     /// What plans its statements, and knows its catalog and settings.

@@ -85,7 +85,16 @@ pub(crate) fn nests_too_deeply() -> Error {
         .with_help("use fewer parentheses or a CTE")
 }
 
-fn within(what: &str, count: usize, most: usize) -> Result<()> {
+/// Checks the size of a plan before it is decoded.
+///
+/// # Errors
+/// [`ErrorKind::InvalidQuery`].
+#[cfg(feature = "substrait")]
+pub(crate) fn check_plan_bytes(bytes: usize) -> Result<()> {
+    within("bytes of a plan", bytes, TEXT_BYTES_MAX)
+}
+
+pub(crate) fn within(what: &str, count: usize, most: usize) -> Result<()> {
     if count <= most {
         return Ok(());
     }
@@ -222,7 +231,12 @@ fn made_by(function: &Function) -> Result<()> {
     let Some(name) = function.name.0.last().and_then(|part| part.as_ident()) else { return Ok(()) };
     let FunctionArguments::List(list) = &function.args else { return Ok(()) };
     let numbers: Vec<_> = list.args.iter().map(number).collect();
-    let made = match (name.value.to_ascii_lowercase().as_str(), numbers.as_slice()) {
+    made(&name.value, &numbers)
+}
+
+/// As [`made_by`], for a call by its name and those of its arguments that are literals.
+pub(crate) fn made(name: &str, numbers: &[Option<f64>]) -> Result<()> {
+    let made = match (name.to_ascii_lowercase().as_str(), numbers) {
         ("generate_series" | "range", [Some(stop)]) => *stop,
         ("generate_series" | "range", [Some(start), Some(stop)]) => stop - start,
         ("generate_series" | "range", [Some(start), Some(stop), Some(step)]) => (stop - start) / step,
@@ -235,7 +249,7 @@ fn made_by(function: &Function) -> Result<()> {
     if made.abs() <= MADE_MAX {
         return Ok(());
     }
-    let message = format!("{}(..) would make {made} elements in one value, at most {MADE_MAX} are allowed", name.value);
+    let message = format!("{name}(..) would make {made} elements in one value, at most {MADE_MAX} are allowed");
     Err(Error::new(ErrorKind::InvalidQuery, message).with_help("for rows, write FROM generate_series(..)"))
 }
 

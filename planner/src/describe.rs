@@ -62,7 +62,7 @@ pub(crate) async fn describe(
 
 /// The schema of a query's rows. What takes any value may not fit the functions around it before it has one; then the plan's
 /// schema before coercion is the best there is.
-fn schema_of(plan: &LogicalPlan, has_parameters: bool, state: &SessionState) -> Result<SchemaRef, DataFusionError> {
+pub(crate) fn schema_of(plan: &LogicalPlan, has_parameters: bool, state: &SessionState) -> Result<SchemaRef, DataFusionError> {
     if !has_parameters {
         return logical::schema(plan, state);
     }

@@ -33,6 +33,7 @@ pub mod stage_input;
 mod stages;
 pub mod statement;
 mod stores;
+mod substrait;
 pub mod task_plan;
 #[cfg(test)]
 mod testing;
@@ -48,6 +49,7 @@ pub use references::table_references;
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, SessionOptions};
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};
 pub use stores::{LocalRoot, StorePolicy, StorePrefix, Stores, denial};
+pub use substrait::check_substrait_version;
 pub use task_plan::{TaskPlan, decode_task};
 pub use write::{
     BoundInsert, Ingest, IngestMode, IngestTarget, NewTable, Publication, Warehouse, WrittenFile, count_rows, count_schema,

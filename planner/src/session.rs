@@ -1,6 +1,7 @@
 //! A client's session on the coordinator: settings, catalog, and what becomes of a statement. Next: `session/statement.rs`.
 
 mod planned;
+mod plans;
 mod settings;
 mod statement;
 
@@ -55,6 +56,8 @@ pub struct SessionOptions {
     pub allowed: Allowed,
     /// Where the tables are kept that CREATE TABLE makes.
     pub warehouse: Warehouse,
+    /// Whether plans are taken that clients made, beside SQL.
+    pub accept_plans: bool,
 }
 
 /// A client's session: settings and catalog. Statements may run side by side.
@@ -71,6 +74,7 @@ struct Inner {
     viewer: Viewer,
     system: Option<Arc<dyn SystemSource>>,
     access: Access,
+    accept_plans: bool,
     /// Statements that are being planned, given up ones included, which end when they would wait.
     planning: Arc<()>,
 }
@@ -87,7 +91,7 @@ impl PlannerSession {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] if a setting does not fit.
     pub fn new(options: SessionOptions) -> Result<Self> {
-        let SessionOptions { query, catalog, viewer, system, stores, allowed, warehouse } = options;
+        let SessionOptions { query, catalog, viewer, system, stores, allowed, warehouse, accept_plans } = options;
         let access = Access { stores, allowed, warehouse };
         let unfit = |source: DataFusionError| Error::new(ErrorKind::InvalidConfig, source.to_string());
         // The catalog is not DataFusion's: each statement brings its own view of it.
@@ -110,7 +114,7 @@ impl PlannerSession {
         let context = SessionContext::new_with_state(state);
         let query = RwLock::new(query);
         let (temporary, planning) = (Arc::default(), Arc::default());
-        Ok(Self { inner: Arc::new(Inner { context, query, catalog, temporary, viewer, system, access, planning }) })
+        Ok(Self { inner: Arc::new(Inner { context, query, catalog, temporary, viewer, system, access, accept_plans, planning }) })
     }
 
     /// Plans exactly one statement; a trailing `;` is allowed. Must be called on a tokio runtime.

@@ -399,10 +399,20 @@ def test_exactly_the_actions_that_are_there_are_listed(client):
     listed = {action.type for action in client.flight.list_actions(client.options)}
     sql = {"CreatePreparedStatement", "CreatePreparedSubstraitPlan", "ClosePreparedStatement", "CancelQuery"}
     bare = {"CancelFlightInfo", "RenewFlightEndpoint", "SetSessionOptions", "GetSessionOptions", "CloseSession"}
-    assert {action for action in listed if not action.startswith("windrow.")} in (
-        sql | bare,
-        (sql | bare) - {"CreatePreparedSubstraitPlan"},
-    )
+    # Of plans too, where they are accepted, which is not here.
+    assert {action for action in listed if not action.startswith("windrow.")} == (sql | bare) - {"CreatePreparedSubstraitPlan"}
+
+
+@pytest.mark.parametrize("plan", [b"", b"garbage"])
+def test_a_plan_is_refused_with_the_flag_that_accepts_it(client, plan):
+    for call in (
+        lambda: client.info("CommandStatementSubstraitPlan", plan={"plan": plan}),
+        lambda: client.schema("CommandStatementSubstraitPlan", plan={"plan": plan}),
+        lambda: client.put("CommandStatementSubstraitPlan", NO_ROWS, plan={"plan": plan}),
+        lambda: client.act("CreatePreparedSubstraitPlan", plan={"plan": plan}),
+    ):
+        with pytest.raises(pa.ArrowNotImplementedError, match="--accept-plans"):
+            call()
 
 
 @pytest.mark.parametrize("action", ["BeginTransaction", "NoSuchAction"])

@@ -48,6 +48,9 @@ pub struct SecurityConfig {
     /// everything when only the owner of the process can log in. As one text, commas divide them.
     #[serde(deserialize_with = "prefixes")]
     pub allow_stores: Vec<String>,
+    /// Whether clients may send plans in the Substrait format instead of SQL. A plan may do what its sender's SQL may do and no more;
+    /// but more code reads it, and that code was written for plans that programs make.
+    pub accept_plans: bool,
 }
 
 impl Default for SecurityConfig {
@@ -67,6 +70,7 @@ impl Default for SecurityConfig {
             audit_log: None,
             allow_local: Vec::new(),
             allow_stores: Vec::new(),
+            accept_plans: false,
         }
     }
 }
@@ -142,6 +146,8 @@ mod tests {
         assert_eq!(SecurityConfig::default().login_ttl, Duration::from_secs(43_200));
         SecurityConfig::default().check().unwrap();
         assert!(!SecurityConfig::default().has_users());
+        assert!(!SecurityConfig::default().accept_plans);
+        assert!(read("[security]\naccept_plans = true").unwrap().accept_plans);
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct CoordinatorOptions {
     pub results: ResultsConfig,
     /// How results are fetched from executors.
     pub dialer: Dialer,
+    /// Whether sessions take plans that clients made, beside SQL.
+    pub accept_plans: bool,
 }
 
 /// The coordinator of one cluster, in any process.
@@ -176,6 +178,7 @@ impl Coordinator {
             stores: Arc::clone(&self.options.stores),
             allowed: allowed(principal),
             warehouse: self.warehouse.clone(),
+            accept_plans: self.options.accept_plans,
         };
         let planner = PlannerSession::new(options)?;
         Ok(Arc::new(CoordinatorSession::new(id, Arc::clone(self), planner, principal.name().to_owned())))
@@ -264,6 +267,11 @@ impl Coordinator {
     /// Bytes of a job's result above which it may be held for want of readers.
     pub(crate) fn unfetched_max(&self) -> u64 {
         Some(self.options.results.unfetched_max.as_u64()).filter(|bytes| *bytes > 0).unwrap_or(u64::MAX)
+    }
+
+    /// Whether sessions take plans that clients made.
+    pub(crate) fn accepts_plans(&self) -> bool {
+        self.options.accept_plans
     }
 
     pub(crate) fn results_config(&self) -> &ResultsConfig {

@@ -7,8 +7,9 @@ use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{DoPutError, FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
-    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    ActionCreatePreparedSubstraitPlanRequest, Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
+    CommandStatementIngest, CommandStatementQuery, CommandStatementSubstraitPlan, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelStatus, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, SchemaResult, Ticket,
@@ -20,7 +21,6 @@ use prost::Message;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 use windrow_core::{Error, Result};
-use windrow_planner::statement::changes_something;
 
 use super::prepared::{Body, Prepared, all_values, body};
 use super::results_calls::caller;
@@ -61,9 +61,9 @@ impl SqlService {
     ) -> Result<(Statement, Arc<CoordinatorSession>), Status> {
         let session = self.sessions.of(request).await.map_err(fail)?;
         let values = prepared.rows().map_err(fail)?;
-        let mut statement = session.execute_with(&prepared.text, values.as_ref()).await.map_err(fail)?;
+        let mut statement = session.execute_request(&prepared.request, values.as_ref()).await.map_err(fail)?;
         statement.job.into_iter().for_each(|job| record_of(request.extensions()).job(job));
-        if changes_something(&prepared.text) {
+        if prepared.request.changes_something() {
             statement = update::settled(statement).await.map_err(fail)?;
         }
         // From here on the statement's schema is the one that is announced.
@@ -79,7 +79,7 @@ impl SqlService {
     ) -> Result<SchemaResult, Status> {
         let session = self.sessions.of(request).await.map_err(fail)?;
         let values = prepared.rows().map_err(fail)?;
-        let description = session.describe(&prepared.text, values.as_ref()).await.map_err(fail)?;
+        let description = session.describe_request(&prepared.request, values.as_ref()).await.map_err(fail)?;
         let schema = wire_schema::for_drivers(&description.schema, keeps_views(&session));
         Ok(SchemaResult { schema: wire_schema::ipc(&schema).map_err(fail)? })
     }
@@ -99,14 +99,28 @@ impl SqlService {
     pub(super) async fn prepare(&self, request: &Request<Action>) -> Result<PreparedStatementResult, Status> {
         let query: ActionCreatePreparedStatementRequest = unpacked(&request.get_ref().body)?;
         record_of(request.extensions()).text("prepare", &query.query);
+        self.prepared(Prepared::new(query.query), request).await
+    }
+
+    /// The answer to CreatePreparedSubstraitPlan.
+    pub(super) async fn prepare_plan(&self, request: &Request<Action>) -> Result<PreparedStatementResult, Status> {
         let session = self.sessions.of(request).await.map_err(fail)?;
-        let description = session.describe(&query.query, None).await.map_err(fail)?;
+        session.planner().check_accepts_plans().map_err(fail)?;
+        let query: ActionCreatePreparedSubstraitPlanRequest = unpacked(&request.get_ref().body)?;
+        let prepared = Prepared::plan(query.plan, query.transaction_id.as_ref()).map_err(fail)?;
+        record_of(request.extensions()).text("prepare", &prepared.request.text());
+        self.prepared(prepared, request).await
+    }
+
+    async fn prepared(&self, prepared: Prepared, request: &Request<Action>) -> Result<PreparedStatementResult, Status> {
+        let session = self.sessions.of(request).await.map_err(fail)?;
+        let description = session.describe_request(&prepared.request, None).await.map_err(fail)?;
         let dataset_schema = match description.is_update {
             true => Bytes::new(),
             false => wire_schema::ipc(&wire_schema::for_drivers(&description.schema, keeps_views(&session))).map_err(fail)?,
         };
         Ok(PreparedStatementResult {
-            prepared_statement_handle: self.seal(&Prepared::new(query.query)).map_err(fail)?,
+            prepared_statement_handle: self.seal(&prepared).map_err(fail)?,
             dataset_schema,
             parameter_schema: wire_schema::ipc(&wire_schema::for_drivers(&description.parameters, false)).map_err(fail)?,
             is_update: Some(description.is_update),
@@ -193,10 +207,10 @@ impl FlightSqlService for SqlService {
     async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<DoGet, Status> {
         let prepared = self.in_ticket(&message)?;
         let record = record_of(request.extensions());
-        record.text("statement", &prepared.text);
+        record.text("statement", &prepared.request.text());
         let session = self.sessions.of(&request).await.map_err(fail)?;
         let values = prepared.rows().map_err(fail)?;
-        let statement = session.execute_with(&prepared.text, values.as_ref()).await.map_err(fail)?;
+        let statement = session.execute_request(&prepared.request, values.as_ref()).await.map_err(fail)?;
         let job = statement.job;
         job.into_iter().for_each(|job| record.job(job));
         let (handle, reading) = self.handles.read(statement).map_err(fail)?;
@@ -223,6 +237,19 @@ impl FlightSqlService for SqlService {
         update::run_script(&session, &command.query).await.inspect(|rows| record_count(&record, *rows)).map_err(fail)
     }
 
+    /// Runs a plan to its end. Plans change nothing, so nobody counts.
+    async fn do_put_substrait_plan(
+        &self,
+        command: CommandStatementSubstraitPlan,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let prepared = Prepared::plan(command.plan, command.transaction_id.as_ref()).map_err(fail)?;
+        let record = record_of(request.extensions());
+        record.text("statement", &prepared.request.text());
+        let session = self.sessions.of(&request).await.map_err(fail)?;
+        update::run_request(&session, &prepared.request).await.inspect(|rows| record_count(&record, *rows)).map_err(fail)
+    }
+
     async fn do_put_statement_ingest(
         &self,
         command: CommandStatementIngest,
@@ -245,18 +272,18 @@ impl FlightSqlService for SqlService {
         let session = self.sessions.of(&request).await.map_err(fail)?;
         let prepared = self.open(&command.prepared_statement_handle).map_err(fail)?;
         let record = record_of(request.extensions());
-        record.text("statement", &prepared.text);
+        record.text("statement", &prepared.request.text());
         let rows = match body(request.into_inner()).await.map_err(fail)? {
             Body::Values(rows) => rows,
             Body::Empty => match prepared.rows().map_err(fail)? {
                 Some(bound) => stream::iter([Ok(bound)]).boxed(),
                 None => {
-                    let done = update::run_script(&session, &prepared.text).await;
+                    let done = update::run_request(&session, &prepared.request).await;
                     return done.inspect(|rows| record_count(&record, *rows)).map_err(fail);
                 }
             },
         };
-        update::run_for_each(&session, &prepared.text, rows).await.inspect(|rows| record_count(&record, *rows)).map_err(fail)
+        update::run_for_each(&session, &prepared.request, rows).await.inspect(|rows| record_count(&record, *rows)).map_err(fail)
     }
 
     /// Binds values, in place of those that the handle has: the answer is another handle.

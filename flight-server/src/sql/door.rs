@@ -24,8 +24,9 @@ use crate::security::{caller_of, record_of};
 type Answers = BoxStream<'static, Result<arrow_flight::Result, Status>>;
 
 /// Actions of the protocol, as they are listed.
-const ACTIONS: [(&str, &str); 8] = [
+const ACTIONS: [(&str, &str); 9] = [
     (CREATE_PREPARED, "prepares a statement: ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult"),
+    (CREATE_PREPARED_PLAN, "prepares a plan: ActionCreatePreparedSubstraitPlanRequest, ActionCreatePreparedStatementResult"),
     (CLOSE_PREPARED, "forgets a prepared statement: ActionClosePreparedStatementRequest"),
     (CANCEL_FLIGHT_INFO, "ends a statement: CancelFlightInfoRequest, CancelFlightInfoResult"),
     (RENEW_ENDPOINT, "puts off the expiry of a result: RenewFlightEndpointRequest, FlightEndpoint"),
@@ -36,6 +37,7 @@ const ACTIONS: [(&str, &str); 8] = [
 ];
 
 const CREATE_PREPARED: &str = "CreatePreparedStatement";
+const CREATE_PREPARED_PLAN: &str = "CreatePreparedSubstraitPlan";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
 const RENEW_ENDPOINT: &str = "RenewFlightEndpoint";
@@ -45,8 +47,7 @@ pub(super) const GET_OPTIONS: &str = "GetSessionOptions";
 pub(super) const CLOSE_SESSION: &str = "CloseSession";
 
 /// Actions that the dispatch below would decode, and that there are not.
-const UNSUPPORTED: [&str; 5] =
-    ["CreatePreparedSubstraitPlan", "BeginTransaction", "EndTransaction", "BeginSavepoint", "EndSavepoint"];
+const UNSUPPORTED: [&str; 4] = ["BeginTransaction", "EndTransaction", "BeginSavepoint", "EndSavepoint"];
 
 /// The only Flight service that is registered.
 #[derive(Debug, Clone)]
@@ -77,6 +78,9 @@ impl Door {
         }
         Ok(match metadata::command(&descriptor.cmd)? {
             Command::CommandStatementQuery(query) => Asked::Rows(Prepared::new(query.query)),
+            Command::CommandStatementSubstraitPlan(query) => {
+                Asked::Rows(Prepared::plan(query.plan, query.transaction_id.as_ref()).map_err(fail)?)
+            }
             Command::CommandPreparedStatementQuery(query) => {
                 Asked::Rows(self.sql.open(&query.prepared_statement_handle).map_err(fail)?)
             }
@@ -129,7 +133,7 @@ impl FlightService for Door {
         let record = record_of(request.extensions());
         match self.asked(request.get_ref())? {
             Asked::Rows(statement) => {
-                record.text("statement", &statement.text);
+                record.text("statement", &statement.request.text());
                 self.sql.info(&statement, request).await
             }
             Asked::Metadata(command) => {
@@ -151,7 +155,7 @@ impl FlightService for Door {
         }
         match self.asked(request.get_ref())? {
             Asked::Rows(statement) => {
-                record.text("statement", &statement.text);
+                record.text("statement", &statement.request.text());
                 self.sql.poll(&statement, request).await
             }
             Asked::Metadata(_) | Asked::Other => Err(not_polled()),
@@ -161,7 +165,7 @@ impl FlightService for Door {
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
         let schema = match self.asked(request.get_ref())? {
             Asked::Rows(statement) => {
-                record_of(request.extensions()).text("schema", &statement.text);
+                record_of(request.extensions()).text("schema", &statement.request.text());
                 self.sql.schema_of(&statement, &request).await?
             }
             Asked::Metadata(command) => {
@@ -192,8 +196,10 @@ impl FlightService for Door {
     }
 
     async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        let of_protocol = ACTIONS.map(|(name, what)| ActionType { r#type: name.to_owned(), description: what.to_owned() });
-        let all: Vec<_> = of_protocol.into_iter().chain(actions::types()).map(Ok).collect();
+        let takes_plans = self.sql.coordinator.accepts_plans();
+        let there = ACTIONS.into_iter().filter(|(name, _)| takes_plans || *name != CREATE_PREPARED_PLAN);
+        let of_protocol = there.map(|(name, what)| ActionType { r#type: name.to_owned(), description: what.to_owned() });
+        let all: Vec<_> = of_protocol.chain(actions::types()).map(Ok).collect();
         Ok(Response::new(stream::iter(all).boxed()))
     }
 
@@ -201,6 +207,7 @@ impl FlightService for Door {
         record_of(request.extensions()).is(actions::what_of(&request.get_ref().r#type));
         match request.get_ref().r#type.as_str() {
             CREATE_PREPARED => Ok(Response::new(bytes(self.sql.prepare(&request).await?.packed()))),
+            CREATE_PREPARED_PLAN => Ok(Response::new(bytes(self.sql.prepare_plan(&request).await?.packed()))),
             CLOSE_PREPARED | CANCEL_QUERY => FlightService::do_action(&self.sql, request).await,
             CANCEL_FLIGHT_INFO => Ok(Response::new(one(&self.sql.cancel_info(&request.get_ref().body, &caller(&request))?))),
             RENEW_ENDPOINT => Ok(Response::new(one(&self.sql.renew(&request)?))),

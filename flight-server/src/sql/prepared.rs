@@ -7,6 +7,7 @@ use arrow::compute::concat_batches;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
+use arrow_flight::sql::SubstraitPlan;
 use arrow_flight::sql::server::PeekableFlightDataStream;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -15,9 +16,11 @@ use serde::{Deserialize, Serialize};
 use windrow_auth::SealError;
 use windrow_core::clock::unix_millis;
 use windrow_core::{Error, ErrorKind, Result};
+use windrow_planner::check_substrait_version;
 
 use super::SqlService;
 use super::incoming::Incoming;
+use crate::session::Request;
 
 /// Bytes of the values that a handle carries; it travels with each call.
 const BOUND_MAX: usize = 1 << 20;
@@ -31,8 +34,8 @@ pub(super) const PURPOSE: &str = "prepared statement";
 /// A prepared statement, as its handle carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Prepared {
-    /// The statement.
-    pub(super) text: String,
+    /// The statement, or the plan in its place.
+    pub(super) request: Request,
     /// The bound values as an Arrow IPC stream.
     bound: Option<Vec<u8>>,
 }
@@ -40,7 +43,20 @@ pub(super) struct Prepared {
 impl Prepared {
     /// `text` without values.
     pub(super) fn new(text: String) -> Self {
-        Self { text, bound: None }
+        Self { request: Request::Sql(text), bound: None }
+    }
+
+    /// A plan without values.
+    ///
+    /// # Errors
+    /// `InvalidQuery` if there is no plan; `Unsupported` in a transaction, and for a version that is not read.
+    pub(super) fn plan(plan: Option<SubstraitPlan>, transaction: Option<&Bytes>) -> Result<Self> {
+        if transaction.is_some_and(|transaction| !transaction.is_empty()) {
+            return Err(Error::unsupported("there are no transactions: every statement sees the files as they are"));
+        }
+        let plan = plan.ok_or_else(|| Error::new(ErrorKind::InvalidQuery, "a command for a Substrait plan without the plan"))?;
+        check_substrait_version(&plan.version)?;
+        Ok(Self { request: Request::Substrait(plan.plan), bound: None })
     }
 
     /// The statement with `rows` in place of what was bound before.

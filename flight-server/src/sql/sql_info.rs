@@ -101,6 +101,12 @@ pub(super) fn answer(query: CommandGetSqlInfo, session: &CoordinatorSession, is_
 fn everything(session: &CoordinatorSession, is_read_only: bool) -> Result<SqlInfoData> {
     let mut info = SqlInfoDataBuilder::new();
     info.append(SqlInfo::FlightSqlServerReadOnly, is_read_only);
+    let plans = session.planner().substrait_versions();
+    info.append(SqlInfo::FlightSqlServerSubstrait, plans.is_some());
+    // Empty where no plans are taken.
+    let (oldest, newest) = plans.unwrap_or_default();
+    info.append(SqlInfo::FlightSqlServerSubstraitMinVersion, oldest.as_str());
+    info.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, newest.as_str());
     texts(&mut info);
     switches(&mut info);
     masks(&mut info);
@@ -114,9 +120,6 @@ fn texts(info: &mut SqlInfoDataBuilder) {
         (SqlInfo::FlightSqlServerName, "Windrow"),
         (SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION")),
         (SqlInfo::FlightSqlServerArrowVersion, arrow::ARROW_VERSION),
-        // There is no Substrait here.
-        (SqlInfo::FlightSqlServerSubstraitMinVersion, ""),
-        (SqlInfo::FlightSqlServerSubstraitMaxVersion, ""),
         (SqlInfo::SqlIdentifierQuoteChar, "\""),
         (SqlInfo::SqlSearchStringEscape, "\\"),
         (SqlInfo::SqlExtraNameCharacters, "@#$"),
@@ -149,7 +152,6 @@ fn switches(info: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlBatchUpdatesSupported,
     ];
     let no = [
-        SqlInfo::FlightSqlServerSubstrait,
         SqlInfo::FlightSqlServerIngestTransactionsSupported,
         SqlInfo::SqlDdlCatalog,
         SqlInfo::SqlSupportsDifferentTableCorrelationNames,

@@ -9,7 +9,7 @@ use windrow_core::{Error, Result};
 use windrow_planner::statement::{self, ScriptStatement};
 
 use crate::results::Statement;
-use crate::session::CoordinatorSession;
+use crate::session::{CoordinatorSession, Request};
 
 /// What a driver is told where nobody counted.
 const UNKNOWN: i64 = -1;
@@ -23,12 +23,24 @@ pub(super) async fn run_script(session: &CoordinatorSession, text: &str) -> Resu
     if let [_, _, ..] = script.as_slice() {
         let (count, mut sum) = (script.len(), Some(0));
         for (number, statement) in script.iter().enumerate() {
-            let rows = run(session, &statement.text, None).await.map_err(|error| of_script(statement, number, count, error))?;
+            let one = Request::Sql(statement.text.clone());
+            let rows = run(session, &one, None).await.map_err(|error| of_script(statement, number, count, error))?;
             sum = add(sum, rows);
         }
         return Ok(sum.unwrap_or(UNKNOWN));
     }
-    run(session, text, None).await.map(|rows| rows.unwrap_or(UNKNOWN))
+    run(session, &Request::Sql(text.to_owned()), None).await.map(|rows| rows.unwrap_or(UNKNOWN))
+}
+
+/// Runs a statement, a script of several, or a plan.
+///
+/// # Errors
+/// As [`run_script`].
+pub(super) async fn run_request(session: &CoordinatorSession, request: &Request) -> Result<i64> {
+    match request {
+        Request::Sql(text) => run_script(session, text).await,
+        Request::Substrait(_) => run(session, request, None).await.map(|rows| rows.unwrap_or(UNKNOWN)),
+    }
 }
 
 fn of_script(statement: &ScriptStatement, number: usize, count: usize, error: Error) -> Error {
@@ -45,16 +57,18 @@ fn of_script(statement: &ScriptStatement, number: usize, count: usize, error: Er
 /// Those of the statement for the first row that fails, which says how many were done; none of an INSERT.
 pub(super) async fn run_for_each(
     session: &CoordinatorSession,
-    text: &str,
+    request: &Request,
     mut values: BoxStream<'static, Result<RecordBatch>>,
 ) -> Result<i64> {
-    if let Some(rows) = session.insert_bound(text, &mut values).await? {
+    if let Request::Sql(text) = request
+        && let Some(rows) = session.insert_bound(text, &mut values).await?
+    {
         return Ok(i64::try_from(rows).unwrap_or(i64::MAX));
     }
     let (mut done, mut sum) = (0_usize, Some(0));
     while let Some(batch) = values.try_next().await? {
         for row in 0..batch.num_rows() {
-            let rows = run(session, text, Some(&batch.slice(row, 1))).await.map_err(|mut error| {
+            let rows = run(session, request, Some(&batch.slice(row, 1))).await.map_err(|mut error| {
                 if done > 0 {
                     error.message = format!("after {done} rows of values: {}", error.message);
                 }
@@ -71,9 +85,9 @@ fn add(sum: Option<i64>, rows: Option<i64>) -> Option<i64> {
 }
 
 /// Runs one statement to its end; the rows that it changed, `None` if nobody counted.
-pub(super) async fn run(session: &CoordinatorSession, text: &str, values: Option<&RecordBatch>) -> Result<Option<i64>> {
-    let mut statement = session.execute_with(text, values).await?;
-    if !statement::changes_something(text) {
+async fn run(session: &CoordinatorSession, request: &Request, values: Option<&RecordBatch>) -> Result<Option<i64>> {
+    let mut statement = session.execute_request(request, values).await?;
+    if !request.changes_something() {
         while let Some(batch) = statement.next().await {
             batch?;
         }

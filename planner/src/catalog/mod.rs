@@ -41,7 +41,7 @@ pub use listing::Listed;
 pub(crate) use listing::{listed, names, schemas_of};
 use owned::OwnedFiles;
 pub use owned::TablesRead;
-pub(crate) use scope::{Scope, ScopeParts, searching, written};
+pub(crate) use scope::{Scope, ScopeParts, searching, searching_tables, written};
 use store::{Change, Store};
 pub use system::{ExecutorRow, QueryRow, StageRow, SystemSnapshot, SystemSource, TaskRow, Viewer};
 pub(crate) use temporary::{Temporary, in_temporary_schema};

@@ -180,11 +180,17 @@ impl Scope {
 /// `state` for resolving the names of `statement`: those without a schema are searched for. What follows is planned with `state`
 /// itself, so that nobody sees the name of the search.
 pub(crate) fn searching(state: &SessionState, statement: &Statement) -> SessionState {
-    let mut state = state.clone();
+    let mut state = searching_tables(state);
     if matches!(statement, Statement::CreateExternalTable(_)) {
         // It reads no table. DataFusion looks for the one that it makes, and one whose files are gone could not be replaced.
         state.register_catalog_list(Arc::new(EmptyCatalogProviderList));
     }
+    state
+}
+
+/// As [`searching`], for what is no text.
+pub(crate) fn searching_tables(state: &SessionState) -> SessionState {
+    let mut state = state.clone();
     state.config_mut().options_mut().catalog.default_schema = SEARCH.to_owned();
     state
 }

@@ -62,7 +62,7 @@ impl Inner {
         describe(text, values, &self.context, &state, (&self.access, &query.directory)).await
     }
 
-    async fn query_job(
+    pub(super) async fn query_job(
         &self,
         plan: &LogicalPlan,
         state: &SessionState,

@@ -34,6 +34,7 @@ files! {
     calls_without_a_driver_and_the_sequence_of_jdbc_are_answered: "test_flight.py",
     polars_and_pandas_read_and_write_frames: "test_frames.py",
     rows_that_are_sent_are_in_their_table_once_or_not_at_all: "test_ingest.py",
+    plans_of_another_library_run_where_they_are_accepted: "test_substrait.py",
     users_log_in_over_tls: "test_login.py",
     the_readme_is_true_of_python: "test_readme.py",
 }

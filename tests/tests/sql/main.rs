@@ -3,5 +3,6 @@
 
 mod corpus;
 mod errors;
+mod substrait;
 mod tpch;
 mod writes;
