@@ -438,7 +438,8 @@ def sort_keys(
     keys = expressions(by)
     down, last = _each("descending", descending, len(keys)), _each("nulls_last", nulls_last, len(keys))
     return [
-        (key._expr, *key._sort) if key._sort is not None else (key._expr, not down[at], not last[at]) for at, key in enumerate(keys)
+        (key._expr, *key._sort) if key._sort is not None else (key._expr, not down[at], not last[at])
+        for at, key in enumerate(keys)
     ]
 
 

@@ -19,7 +19,18 @@ from windrow._expr import Expr, IntoExpr, col, lit
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["DataFrame", "GroupBy", "Series", "concat", "from_dict", "from_pandas", "merge", "read_csv", "read_json", "read_parquet"]
+__all__ = [
+    "DataFrame",
+    "GroupBy",
+    "Series",
+    "concat",
+    "from_dict",
+    "from_pandas",
+    "merge",
+    "read_csv",
+    "read_json",
+    "read_parquet",
+]
 
 _NUMBERS = ("Int", "UInt", "Float", "Decimal", "Boolean")
 
@@ -235,7 +246,9 @@ class DataFrame(_frame.DataFrame):
     @property
     def iloc(self) -> Any:
         """Not supported: rows have no numbers."""
-        raise UnsupportedError("rows have no numbers before they are computed", hint="write df.head(n), or df.compute().iloc[...]")
+        raise UnsupportedError(
+            "rows have no numbers before they are computed", hint="write df.head(n), or df.compute().iloc[...]"
+        )
 
     @property
     def loc(self) -> Any:
@@ -268,7 +281,9 @@ class DataFrame(_frame.DataFrame):
         first = super().rename({name: name + suffixes[0] for name in shared})
         other = right.rename({name: name + suffixes[1] for name in shared})
         renamed = {name: name + suffixes[0] for name in shared}, {name: name + suffixes[1] for name in shared}
-        left_keys, right_keys = ([names.get(key, key) for key in keys] for names, keys in zip(renamed, (here, there), strict=True))
+        left_keys, right_keys = (
+            [names.get(key, key) for key in keys] for names, keys in zip(renamed, (here, there), strict=True)
+        )
         joined = _frame.DataFrame.join(
             first, other, how=how, left_on=left_keys, right_on=right_keys, coalesce=on is not None and how != "cross"
         )
