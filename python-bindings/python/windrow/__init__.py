@@ -5,7 +5,24 @@
 {'n': [1, 2, 3], 'square': [1, 4, 9]}
 """
 
-from windrow._client import Client, connect, default_client, get_client, register, sql
+from windrow._client import (
+    Client,
+    compute,
+    connect,
+    default_client,
+    frame,
+    from_arrow,
+    from_dict,
+    from_pandas,
+    from_polars,
+    get_client,
+    read_csv,
+    read_json,
+    read_parquet,
+    register,
+    sql,
+    table,
+)
 from windrow._cluster import LocalCluster
 from windrow._errors import (
     CancelledError,
@@ -21,6 +38,8 @@ from windrow._errors import (
     UnavailableError,
     UnsupportedError,
 )
+from windrow._expr import Expr, coalesce, col, concat_str, left, lit, right, struct, when
+from windrow._frame import DataFrame, GroupBy
 from windrow._progress import Progress
 from windrow._query import Query
 from windrow._table import Table
@@ -30,8 +49,11 @@ __all__ = [
     "CancelledError",
     "Client",
     "DataError",
+    "DataFrame",
     "DeniedError",
     "Error",
+    "Expr",
+    "GroupBy",
     "InternalError",
     "InvalidConfigError",
     "InvalidQueryError",
@@ -45,9 +67,27 @@ __all__ = [
     "UnavailableError",
     "UnsupportedError",
     "__version__",
+    "coalesce",
+    "col",
+    "compute",
+    "concat_str",
     "connect",
     "default_client",
+    "frame",
+    "from_arrow",
+    "from_dict",
+    "from_pandas",
+    "from_polars",
     "get_client",
+    "left",
+    "lit",
+    "read_csv",
+    "read_json",
+    "read_parquet",
     "register",
+    "right",
     "sql",
+    "struct",
+    "table",
+    "when",
 ]

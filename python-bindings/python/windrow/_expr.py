@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from windrow import _windrow
 from windrow._errors import InvalidQueryError
 from windrow._types import type_of
 
 IntoExpr = Any
-Key = "tuple[_windrow.Expr, bool, bool]"
+Key: TypeAlias = "tuple[_windrow.Expr, bool, bool]"
 
 
 class Expr:
@@ -55,7 +56,7 @@ class Expr:
 
     # Names and types
 
-    def alias(self, name: str) -> Expr:
+    def alias(self, name: builtins.str) -> Expr:
         """The same under another name."""
         return self._made(self._expr, name)
 
@@ -321,7 +322,7 @@ class Expr:
         function, count = ("lag", n) if n >= 0 else ("lead", -n)
         return self._call(function, count) if fill_value is None else self._call(function, count, fill_value)
 
-    def rank(self, method: str = "min") -> Expr:
+    def rank(self, method: builtins.str = "min") -> Expr:
         """The place in the order of this column: ``min``, ``dense`` or ``ordinal``; to be used with :meth:`over` and an order."""
         names = {"min": "rank", "dense": "dense_rank", "ordinal": "row_number"}
         if method not in names:

@@ -377,9 +377,6 @@ class DataFrame(ArrowResult):
         return _text.html_grid(self.columns, list(self.dtypes.values()), [], "not computed: .collect() runs it")
 
 
-F = TypeVar("F", bound=DataFrame)
-
-
 class GroupBy(Generic[F]):
     """Groups of a frame's rows."""
 

@@ -71,7 +71,7 @@ class Series(Expr):
     def unique(self) -> Series:
         """The different values, as a frame's column."""
         frame = self._of._then(self._of._frame.select([self._expr.alias(self.name)])).drop_duplicates()
-        return frame[self.name]
+        return frame._column(self.name)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         values = self.compute()
