@@ -371,7 +371,7 @@ class Expr:
         """Functions of structs."""
         return StructFunctions(self)
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> builtins.str:
         text = repr(self._expr)
         return text if text == self.name else f"{text} AS {self.name}"
 
