@@ -122,8 +122,7 @@ class Client:
         return self.frame(text, **lazy).submit()
 
     def _knows(self, table: str) -> bool:
-        names = {name.rsplit(".", 1)[-1] for name, _columns in self._session.names()["tables"]}
-        return table in names
+        return any(name == table for name, _columns in self._session.names()["tables"])
 
     async def sql_async(self, query: str, /, *params: Any, **named: Any) -> Query:
         """As :meth:`sql`, without holding up the event loop."""
@@ -301,7 +300,7 @@ class Client:
 
     def settings(self) -> dict[str, Any]:
         """The settings of this session."""
-        rows = self._session.sql("SHOW ALL").collect()
+        rows = self._session.sql("SELECT name, value FROM system.settings").collect()
         return dict(zip(rows.column_values(0), rows.column_values(1), strict=True))
 
     def versions(self) -> dict[str, str]:
