@@ -3,7 +3,7 @@
 use arrow::array::RecordBatchReader;
 use arrow::datatypes::DataType;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyDictMethods};
+use pyo3::types::PyDict;
 use pyo3_arrow::input::AnyRecordBatch;
 use pyo3_arrow::{PyDataType, PySchema};
 use windrow::frame::{

@@ -1,6 +1,8 @@
 //! Arrow's values as Python's own. What needs a class of Python's library is made by `python/windrow/_values.py`. Next:
 //! `parameters.rs`.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -45,8 +47,8 @@ pub(crate) fn append<'py>(py: Python<'py>, array: &ArrayRef, list: &Bound<'py, P
         DataType::List(_) => each(array, list, |row| values(py, &array.as_list::<i32>().value(row))),
         DataType::LargeList(_) => each(array, list, |row| values(py, &array.as_list::<i64>().value(row))),
         DataType::FixedSizeList(..) => each(array, list, |row| values(py, &array.as_fixed_size_list().value(row))),
-        DataType::ListView(item) => append(py, &as_type(array, &DataType::List(item.clone()))?, list),
-        DataType::LargeListView(item) => append(py, &as_type(array, &DataType::LargeList(item.clone()))?, list),
+        DataType::ListView(item) => append(py, &as_type(array, &DataType::List(Arc::clone(item)))?, list),
+        DataType::LargeListView(item) => append(py, &as_type(array, &DataType::LargeList(Arc::clone(item)))?, list),
         DataType::Struct(fields) => structs(py, array, fields, list),
         DataType::Map(..) => maps(py, array, list),
         DataType::Dictionary(_, value) => append(py, &as_type(array, value)?, list),
