@@ -19,3 +19,4 @@ mod program;
 mod refusals;
 mod security;
 mod stores;
+mod time_limit;
