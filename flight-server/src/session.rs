@@ -1,5 +1,7 @@
 //! A client's session on the coordinator: a statement arrives, is planned, and becomes rows or a job. Next: `coordinator/mod.rs`.
 
+mod frames;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
