@@ -19,12 +19,13 @@
 //!
 //! First arrow of a query's line: [`Session::sql`]. Read in this order: `connect.rs`, `session.rs`, `query.rs`; then `engine.rs` (a
 //! coordinator in this process), `target.rs`, `login.rs` and `remote.rs` (one in another), `secret.rs`, `local_cluster.rs`, `supervisor.rs` and `restart.rs` (clusters
-//! on this machine), `files.rs` and `statements.rs` (what a shell needs). Next: `flight-server/src/session.rs`.
+//! on this machine), `files.rs` and `statements.rs` (what a shell needs), `frame/mod.rs` (lazy dataframes). Next: `flight-server/src/session.rs`.
 
 mod child_log;
 mod connect;
 mod engine;
 mod files;
+pub mod frame;
 mod local_cluster;
 mod login;
 mod query;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use connect::{ConnectOptions, connect};
 pub use files::{create_table_text, table_name};
+pub use frame::DataFrame;
 pub use local_cluster::{LocalCluster, LocalClusterBuilder};
 pub use login::Login;
 pub use query::{Progress, Query};

@@ -1,5 +1,7 @@
 //! The session of a scheduler in another process, over Flight SQL and our own actions. Next: `flight-server/src/sql/mod.rs`.
 
+mod over;
+
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
@@ -47,6 +49,8 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct RemoteSession {
     peer: Peer,
+    /// What names it in the header of each call.
+    name: String,
     is_on_this_machine: bool,
     runtime: Handle,
     is_closed: bool,
@@ -87,8 +91,9 @@ impl RemoteSession {
         let session: u64 = opened
             .map_err(|error| if token.is_none() { unknown(&target, error) } else { error })
             .map_err(|error| broken_off(&target, error))?;
-        peer.client.set_header(actions::SESSION_HEADER, format!("{session:016x}"));
-        let session = Self { peer, is_on_this_machine, runtime: Handle::current(), is_closed: false };
+        let name = format!("{session:016x}");
+        peer.client.set_header(actions::SESSION_HEADER, name.clone());
+        let session = Self { peer, name, is_on_this_machine, runtime: Handle::current(), is_closed: false };
         if let Some(schema) = &target.schema {
             session.use_schema(schema).await?;
         }
@@ -115,8 +120,12 @@ impl RemoteSession {
     }
 
     pub(crate) async fn execute(&self, sql: &str) -> Result<RemoteQuery> {
+        self.read(&CommandStatementQuery { query: sql.to_owned(), transaction_id: None }).await
+    }
+
+    /// The rows of what `command` asks for.
+    async fn read(&self, command: &impl ProstMessageExt) -> Result<RemoteQuery> {
         let mut peer = self.peer.clone();
-        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
         // The statement is the ticket: from its submission on, a client that goes away ends the stream, and with it the job.
         let ticket = Ticket::new(command.as_any().encode_to_vec());
         let rows = peer.client.do_get(ticket).await.map_err(|error| self.peer.restore(error))?;

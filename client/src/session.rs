@@ -1,5 +1,7 @@
 //! First arrow: a text arrives and becomes a running query. Next: `query.rs`, and `flight-server/src/session.rs` behind it.
 
+mod over;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use crate::engine::Engine;
 use crate::files::{self, Look, quote};
 use crate::query::Query;
 use crate::remote::RemoteSession;
+
+pub(crate) use over::Over;
 
 /// Between two looks at who is there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -14,8 +14,7 @@ mod files;
 mod resolve;
 mod size;
 mod stub;
-#[cfg(test)]
-mod tests;
+mod unparse;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,8 +30,9 @@ use crate::session::Names;
 
 pub use files::{FileFormatOptions, ReadFiles};
 pub(crate) use resolve::resolve;
-pub(crate) use size::STEPS_DEPTH_MAX;
+pub use size::STEPS_DEPTH_MAX;
 pub use stub::{Stub, StubTable};
+pub use unparse::unparse;
 
 /// Plans, by the names under which one statement sees them as tables. Cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -141,9 +141,8 @@ impl ReadFiles {
         for path in &self.paths {
             let location = locate(path, directory);
             stores.policy().admit(path, &location).map_err(external)?;
-            let url = ListingTableUrl::parse(&location).map_err(|source| {
-                external(Error::new(ErrorKind::InvalidQuery, format!("'{path}' is not a path: {source}")))
-            })?;
+            let url = ListingTableUrl::parse(&location)
+                .map_err(|source| external(Error::new(ErrorKind::InvalidQuery, format!("'{path}' is not a path: {source}"))))?;
             if urls.first().is_some_and(|first| first.object_store() != url.object_store()) {
                 let what = format!("'{path}' is in another store than the files before it");
                 let help = "read each store by itself, and put the frames together with a union";

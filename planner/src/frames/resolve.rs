@@ -45,8 +45,11 @@ fn stubs(plan: &LogicalPlan) -> Result<Vec<StubTable>> {
     let mut stubs = Vec::new();
     plan.clone().transform_up_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = &node {
-            let stub = StubTable::of(scan).filter(|_stub| scan.projection.is_none() && scan.filters.is_empty() && scan.fetch.is_none());
-            stubs.push(stub.ok_or_else(|| external(Error::unsupported("a client's plan reads tables by their names, and whole")))?);
+            let stub =
+                StubTable::of(scan).filter(|_stub| scan.projection.is_none() && scan.filters.is_empty() && scan.fetch.is_none());
+            stubs.push(
+                stub.ok_or_else(|| external(Error::unsupported("a client's plan reads tables by their names, and whole")))?,
+            );
         }
         Ok(Transformed::no(node))
     })?;

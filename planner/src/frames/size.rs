@@ -9,7 +9,7 @@ use super::external;
 use crate::{budget, plan_size};
 
 /// Steps of a plan over each other. DataFusion recurses by them, and dropping a plan does.
-pub(crate) const STEPS_DEPTH_MAX: usize = 1_000;
+pub const STEPS_DEPTH_MAX: usize = 1_000;
 /// Steps of a plan.
 const STEPS_MAX: usize = 10_000;
 

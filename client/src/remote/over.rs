@@ -1,0 +1,99 @@
+//! Statements over frames at a scheduler elsewhere. Next: `planner/src/frames/unparse.rs`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use arrow_flight::FlightDescriptor;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::{CommandStatementIngest, CommandStatementQuery, ProstMessageExt};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use prost::Message;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use windrow_core::{Error, ErrorKind, Result};
+use windrow_flight::sql::actions;
+use windrow_planner::{IngestMode, IngestTarget, unparse};
+
+use super::{RemoteQuery, RemoteSession};
+use crate::session::Over;
+
+impl RemoteSession {
+    /// Starts a statement over frames.
+    pub(crate) async fn execute_over(&self, over: &Over) -> Result<RemoteQuery> {
+        self.execute(&as_text(over)?).await
+    }
+
+    /// The columns of a statement over frames, without running it.
+    pub(crate) async fn schema_over(&self, over: &Over) -> Result<SchemaRef> {
+        let command = CommandStatementQuery { query: as_text(over)?, transaction_id: None };
+        self.schema_of(&command).await
+    }
+
+    async fn schema_of(&self, command: &impl ProstMessageExt) -> Result<SchemaRef> {
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let mut request = Request::new(descriptor);
+        let mut header = |name: &'static str, value: &str| -> Result<()> {
+            let value: MetadataValue<Ascii> = value.parse().map_err(|_not_ascii| Error::internal("a session's name is no header"))?;
+            request.metadata_mut().insert(name, value);
+            Ok(())
+        };
+        header(actions::SESSION_HEADER, &self.name)?;
+        if let Some(token) = self.peer.client.token() {
+            header("authorization", &format!("Bearer {token}"))?;
+        }
+        let mut client = self.peer.client.inner().clone();
+        let answer = client.get_schema(request).await.map_err(|status| self.peer.restore(status.into()))?;
+        Schema::try_from(&answer.into_inner()).map(Arc::new).map_err(|source| self.other_version("no schema").with_source(source))
+    }
+
+    /// Writes rows into a table; returns how many.
+    pub(crate) async fn ingest(&self, target: IngestTarget, rows: BoxStream<'static, Result<RecordBatch>>) -> Result<u64> {
+        // An error of the stream would come back as one of the connection: it is remembered here.
+        let failed: Arc<Mutex<Option<Error>>> = Arc::default();
+        let noted = Arc::clone(&failed);
+        let rows = rows.map_err(move |error| {
+            let text = error.to_string();
+            noted.lock().get_or_insert(error);
+            FlightError::Arrow(ArrowError::ExternalError(text.into()))
+        });
+        let written = self.peer.client.clone().execute_ingest(command(target), rows.boxed()).await;
+        match (failed.lock().take(), written) {
+            (Some(error), _) => Err(error),
+            (None, Ok(rows)) => Ok(u64::try_from(rows).unwrap_or(0)),
+            (None, Err(error)) => Err(self.peer.restore(error)),
+        }
+    }
+}
+
+fn command(target: IngestTarget) -> CommandStatementIngest {
+    use arrow_flight::sql::TableDefinitionOptions;
+    let (if_not_exist, if_exists) = match target.mode {
+        IngestMode::Create => (1, 1),
+        IngestMode::Append => (2, 2),
+        IngestMode::Replace => (1, 3),
+        IngestMode::CreateAppend => (1, 2),
+    };
+    CommandStatementIngest {
+        table_definition_options: Some(TableDefinitionOptions { if_not_exist, if_exists }),
+        table: target.table,
+        schema: target.schema,
+        catalog: target.catalog,
+        temporary: target.temporary,
+        transaction_id: None,
+        options: std::collections::HashMap::new(),
+    }
+}
+
+/// The statement with its frames as text in it.
+fn as_text(over: &Over) -> Result<String> {
+    let frames = unparse(&over.frames).map_err(|error| {
+        let what = format!("the frame cannot be said in SQL, and the scheduler takes no plans: {}", error.message);
+        Error::new(ErrorKind::Unsupported, what)
+            .with_help("an administrator sets security.accept_plans = true or starts the scheduler with --accept-plans")
+    })?;
+    Ok([over.before.as_str(), &frames, &over.query, &over.after].concat())
+}
