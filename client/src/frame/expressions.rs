@@ -45,7 +45,9 @@ pub(super) fn check_unique(columns: &[Expr]) -> Result<()> {
     let mut names = HashSet::new();
     match columns.iter().map(name_of).find(|name| !names.insert(name.clone())) {
         None => Ok(()),
-        Some(name) => Err(invalid(format!("two columns would have the name '{name}'")).with_help("give one of them another alias")),
+        Some(name) => {
+            Err(invalid(format!("two columns would have the name '{name}'")).with_help("give one of them another alias"))
+        }
     }
 }
 

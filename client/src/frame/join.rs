@@ -160,7 +160,8 @@ impl DataFrame {
         let on_left = |name: &String| join.on.iter().find(|(here, _)| here == name);
         let on_right = |name: &String| join.on.iter().any(|(_, there)| there == name);
         let coalesces = join.coalesces();
-        let (keeps_left, keeps_right) = (!(coalesces && join.kind == JoinKind::Right), !coalesces || join.kind == JoinKind::Right);
+        let (keeps_left, keeps_right) =
+            (!(coalesces && join.kind == JoinKind::Right), !coalesces || join.kind == JoinKind::Right);
         let mut columns = Vec::new();
         for name in self.columns() {
             match on_left(&name) {

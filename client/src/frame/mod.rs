@@ -23,8 +23,6 @@ mod rows;
 mod sets;
 mod source;
 mod statistics;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -182,7 +180,8 @@ fn plain(plan: LogicalPlan) -> Result<LogicalPlan> {
     if plan.schema().iter().all(|(qualifier, _)| qualifier.is_none()) {
         return Ok(plan);
     }
-    let columns = plan.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field))).alias(field.name()));
+    let columns =
+        plan.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field))).alias(field.name()));
     let columns: Vec<Expr> = columns.collect();
     expressions::check_unique(&columns)?;
     Projection::try_new(columns, Arc::new(plan)).map(LogicalPlan::Projection).map_err(fail)
@@ -199,6 +198,6 @@ pub mod functions {
 
 pub use datafusion::common::ScalarValue;
 pub use datafusion::logical_expr::{
-    self, Case, Expr, LogicalPlan, ExprFunctionExt, Operator, SortExpr, WindowFrame, WindowFrameBound, WindowFrameUnits,
-    case, cast, lit, try_cast, when,
+    self, Case, Expr, ExprFunctionExt, LogicalPlan, Operator, SortExpr, WindowFrame, WindowFrameBound, WindowFrameUnits, case,
+    cast, lit, try_cast, when,
 };

@@ -45,7 +45,8 @@ impl DataFrame {
             match field.data_type() {
                 _ if !columns.contains(field.name()) => outputs.push(col(field.name())),
                 DataType::Struct(inner) => {
-                    outputs.extend(inner.iter().map(|inner| get_field(col(field.name()), inner.name().clone()).alias(inner.name())));
+                    outputs
+                        .extend(inner.iter().map(|inner| get_field(col(field.name()), inner.name().clone()).alias(inner.name())));
                 }
                 DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
                     lists.push(Column::from_name(field.name()));
@@ -83,7 +84,8 @@ impl DataFrame {
         let schema = self.schema();
         let types = on.iter().filter_map(|name| Some(schema.field_with_name(name).ok()?.data_type().clone())).collect::<Vec<_>>();
         let common = type_union_resolution(&types).ok_or_else(|| {
-            invalid(format!("no type holds the values of {}", on.join(", "))).with_help("cast them to one type first, such as Utf8")
+            invalid(format!("no type holds the values of {}", on.join(", ")))
+                .with_help("cast them to one type first, such as Utf8")
         })?;
         let names = make_array(on.iter().map(|name| lit(name.as_str())).collect()).alias(&variable);
         let values = make_array(on.iter().map(|name| cast(col(name), common.clone())).collect()).alias(&value);

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use datafusion::functions_aggregate::count::count_all_window;
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Distinct, Expr, ExprFunctionExt, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SortExpr, lit};
+use datafusion::logical_expr::{
+    Distinct, Expr, ExprFunctionExt, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, Sort, SortExpr, lit,
+};
 use windrow_core::{Error, Result};
 
 use super::expressions::{has_aggregate, over_all_rows};

@@ -128,8 +128,9 @@ fn of_columns(batch: RecordBatch, wants: &SchemaRef) -> Result<RecordBatch> {
         fields.map(|field| (field.name().clone(), field.data_type().clone())).collect::<Vec<(String, DataType)>>()
     };
     if types(&batch.schema()) == types(wants) {
-        return RecordBatch::try_new(SchemaRef::clone(wants), batch.columns().to_vec())
-            .map_err(|source| Error::new(ErrorKind::Data, format!("rows do not fit their columns: {source}")).with_source(source));
+        return RecordBatch::try_new(SchemaRef::clone(wants), batch.columns().to_vec()).map_err(|source| {
+            Error::new(ErrorKind::Data, format!("rows do not fit their columns: {source}")).with_source(source)
+        });
     }
     let what = format!("rows of the columns {:?} came among those of {:?}", types(&batch.schema()), types(wants));
     Err(Error::new(ErrorKind::Data, what))

@@ -40,12 +40,14 @@ impl DataFrame {
     /// `InvalidQuery` if no column has an order, or one is named `statistic`.
     pub fn describe(&self) -> Result<Self> {
         let schema = self.schema();
-        let described: Vec<&Field> = schema.fields().iter().map(AsRef::as_ref).filter(|field| is_ordered(field.data_type())).collect();
+        let described: Vec<&Field> =
+            schema.fields().iter().map(AsRef::as_ref).filter(|field| is_ordered(field.data_type())).collect();
         if described.is_empty() {
             return Err(invalid("no column has an order, so there is nothing to describe"));
         }
         if described.iter().any(|field| field.name() == "statistic") {
-            return Err(invalid("a column is named 'statistic', as the one with the names of the statistics").with_help("rename it first"));
+            return Err(invalid("a column is named 'statistic', as the one with the names of the statistics")
+                .with_help("rename it first"));
         }
         let place = |column: usize, statistic: usize| format!("{column}_{statistic}");
         let mut computed = Vec::with_capacity(described.len() * STATISTICS.len());
@@ -98,7 +100,8 @@ impl DataFrame {
     /// is the same wherever the row is read, and rows that are equal may have different ones.
     fn seeded(&self, seed: u64) -> Result<Expr> {
         let schema = self.schema();
-        let values: Vec<&Field> = schema.fields().iter().map(AsRef::as_ref).filter(|field| is_ordered(field.data_type())).collect();
+        let values: Vec<&Field> =
+            schema.fields().iter().map(AsRef::as_ref).filter(|field| is_ordered(field.data_type())).collect();
         let number = row_number().partition_by(values.iter().map(|field| col(field.name())).collect()).build().map_err(fail)?;
         let mut parts = vec![lit(seed.to_string()), cast(number, DataType::Utf8)];
         for field in values {

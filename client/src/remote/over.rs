@@ -37,7 +37,8 @@ impl RemoteSession {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
         let mut request = Request::new(descriptor);
         let mut header = |name: &'static str, value: &str| -> Result<()> {
-            let value: MetadataValue<Ascii> = value.parse().map_err(|_not_ascii| Error::internal("a session's name is no header"))?;
+            let value: MetadataValue<Ascii> =
+                value.parse().map_err(|_not_ascii| Error::internal("a session's name is no header"))?;
             request.metadata_mut().insert(name, value);
             Ok(())
         };

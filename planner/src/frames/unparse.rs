@@ -1,15 +1,15 @@
 //! Frames as SQL, for schedulers that take no plans: each is a common table expression, and so is each query that one reads. Called by
 //! the client (`client/src/remote/over.rs`).
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, LogicalTableSource, TableScan, cast, lit};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::unparser::Unparser;
 use datafusion::sql::unparser::dialect::CustomDialectBuilder;
-use std::sync::Arc;
 use windrow_core::Error;
 
 use super::stub::reference;
@@ -97,9 +97,7 @@ fn values(stub: &StubTable, scan: &TableScan) -> Result<LogicalPlan> {
     let schema = Arc::new(DFSchema::try_from(stub.columns().as_ref().clone())?);
     let values = LogicalPlanBuilder::values(rows)?;
     let columns = values.schema().columns().into_iter().zip(schema.fields());
-    let columns = columns.map(|(column, field)| {
-        datafusion::logical_expr::cast(Expr::Column(column), field.data_type().clone()).alias(field.name())
-    });
+    let columns = columns.map(|(column, field)| cast(Expr::Column(column), field.data_type().clone()).alias(field.name()));
     let columns: Vec<Expr> = columns.collect();
     values.project(columns)?.alias(scan.table_name.clone())?.build()
 }
