@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod fixtures;
+pub mod frames;
 pub mod oracle;
 pub mod proxy;
 pub mod rows;

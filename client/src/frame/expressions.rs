@@ -7,7 +7,9 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{Column, TableReference};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::utils::find_window_exprs;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, WindowFrame, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, Projection, SortExpr, WindowFrame, WindowFunctionDefinition,
+};
 use windrow_core::{Error, Result};
 
 use super::{DataFrame, fail, invalid, no_column};
@@ -30,6 +32,46 @@ pub fn left(name: impl Into<String>) -> Expr {
 /// What a join's condition calls the column `name` of the frame on its right.
 pub fn right(name: impl Into<String>) -> Expr {
     Expr::Column(Column::new(Some(TableReference::bare(RIGHT)), name))
+}
+
+/// An expression whose aggregates and window functions are over windows: rows with equal `partition_by`, in this order. Without a frame,
+/// a window is all of them, or with an order those up to each row.
+///
+/// ```
+/// use windrow::frame::{col, functions::sum, over};
+/// # fn main() -> windrow::Result<()> {
+/// let so_far = over(sum(col("fare")), vec![col("zone")], vec![col("day").sort(true, false)], None)?;
+/// assert!(so_far.to_string().contains("PARTITION BY [zone]"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// `InvalidQuery` for an expression without any.
+pub fn over(expression: Expr, partition_by: Vec<Expr>, order_by: Vec<SortExpr>, frame: Option<WindowFrame>) -> Result<Expr> {
+    let name = name_of(&expression);
+    let mut found = false;
+    let windows = expression.transform_down(|part| {
+        let mut window = match part {
+            Expr::AggregateFunction(aggregate) => windowed(aggregate),
+            Expr::WindowFunction(window) => Expr::WindowFunction(window),
+            part => return Ok(Transformed::no(part)),
+        };
+        if let Expr::WindowFunction(window) = &mut window {
+            window.params.partition_by.clone_from(&partition_by);
+            window.params.order_by.clone_from(&order_by);
+            window.params.window_frame =
+                frame.clone().unwrap_or_else(|| WindowFrame::new(Some(false).filter(|_| !order_by.is_empty())));
+        }
+        found = true;
+        Ok(Transformed::new(window, true, TreeNodeRecursion::Jump))
+    });
+    let windows = windows.data().map_err(fail)?;
+    if found {
+        Ok(windows)
+    } else {
+        Err(invalid(format!("'{name}' has neither an aggregate nor a window function to be over a window")))
+    }
 }
 
 pub(super) const LEFT: &str = "left";

@@ -39,7 +39,7 @@ use crate::session::Session;
 use kept::Kept;
 
 pub use actions::{Explain, FileFormat, Write, WriteMode};
-pub use expressions::{col, left, right};
+pub use expressions::{col, left, over, right};
 pub use group::Pivot;
 pub use join::{Join, JoinKind};
 pub use nested::Unpivot;
