@@ -5,6 +5,7 @@ mod over;
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -51,6 +52,8 @@ pub(crate) struct RemoteSession {
     peer: Peer,
     /// What names it in the header of each call.
     name: String,
+    /// Whether the scheduler has said that it takes no plans.
+    refuses_plans: AtomicBool,
     is_on_this_machine: bool,
     runtime: Handle,
     is_closed: bool,
@@ -93,7 +96,8 @@ impl RemoteSession {
             .map_err(|error| broken_off(&target, error))?;
         let name = format!("{session:016x}");
         peer.client.set_header(actions::SESSION_HEADER, name.clone());
-        let session = Self { peer, name, is_on_this_machine, runtime: Handle::current(), is_closed: false };
+        let refuses_plans = AtomicBool::new(false);
+        let session = Self { peer, name, refuses_plans, is_on_this_machine, runtime: Handle::current(), is_closed: false };
         if let Some(schema) = &target.schema {
             session.use_schema(schema).await?;
         }

@@ -34,13 +34,20 @@ pub(crate) enum Request {
     Sql(String),
     /// A plan in the Substrait format.
     Substrait(Bytes),
+    /// A statement over frames, which are plans of a client of this version.
+    Frames {
+        /// The statement.
+        text: String,
+        /// The frames.
+        frames: Bytes,
+    },
 }
 
 impl Request {
     /// How people see it.
     pub(crate) fn text(&self) -> Cow<'_, str> {
         match self {
-            Self::Sql(text) => Cow::Borrowed(text),
+            Self::Sql(text) | Self::Frames { text, .. } => Cow::Borrowed(text),
             Self::Substrait(plan) => Cow::Owned(format!("(a Substrait plan of {} bytes)", plan.len())),
         }
     }
@@ -48,7 +55,7 @@ impl Request {
     /// Whether it changes something instead of having rows. Plans only query.
     pub(crate) fn changes_something(&self) -> bool {
         match self {
-            Self::Sql(text) => changes_something(text),
+            Self::Sql(text) | Self::Frames { text, .. } => changes_something(text),
             Self::Substrait(_) => false,
         }
     }
@@ -103,6 +110,9 @@ impl CoordinatorSession {
             Request::Sql(text) => self.execute_with(text, values).await,
             Request::Substrait(plan) => {
                 self.planned(&request.text(), |shape| self.planner.plan_substrait(plan, values, shape)).await
+            }
+            Request::Frames { text, frames } => {
+                self.planned(text, |shape| self.planner.plan_over_bytes(text, frames, shape)).await
             }
         }
     }
@@ -178,6 +188,7 @@ impl CoordinatorSession {
         match request {
             Request::Sql(text) => self.describe(text, values).await,
             Request::Substrait(plan) => in_time(self.planner.describe_substrait(plan, values)).await,
+            Request::Frames { text, frames } => in_time(self.planner.describe_over_bytes(text, frames)).await,
         }
     }
 

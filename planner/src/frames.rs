@@ -15,6 +15,7 @@ mod resolve;
 mod size;
 mod stub;
 mod unparse;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) use resolve::resolve;
 pub use size::STEPS_DEPTH_MAX;
 pub use stub::{Stub, StubTable};
 pub use unparse::unparse;
+pub(crate) use wire::frames_from_bytes;
+pub use wire::frames_to_bytes;
 
 /// Plans, by the names under which one statement sees them as tables. Cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -44,7 +44,7 @@ pub use access::Allowed;
 pub use catalog::{Catalog, Listed, SystemSource, TablesRead, Viewer};
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use describe::Description;
-pub use frames::{FileFormatOptions, Frames, ReadFiles, STEPS_DEPTH_MAX, Stub, StubTable, plan_error, unparse};
+pub use frames::{FileFormatOptions, Frames, ReadFiles, STEPS_DEPTH_MAX, Stub, StubTable, frames_to_bytes, plan_error, unparse};
 pub use inventory::{TableEntry, TableKind};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, SessionOptions};

@@ -1,6 +1,7 @@
 //! Statements over frames at a scheduler elsewhere. Next: `planner/src/frames/unparse.rs`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -15,8 +16,8 @@ use prost::Message;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use windrow_core::{Error, ErrorKind, Result};
-use windrow_flight::sql::actions;
-use windrow_planner::{IngestMode, IngestTarget, unparse};
+use windrow_flight::sql::{CommandPlan, actions};
+use windrow_planner::{IngestMode, IngestTarget, frames_to_bytes, unparse};
 
 use super::{RemoteQuery, RemoteSession};
 use crate::session::Over;
@@ -24,13 +25,37 @@ use crate::session::Over;
 impl RemoteSession {
     /// Starts a statement over frames.
     pub(crate) async fn execute_over(&self, over: &Over) -> Result<RemoteQuery> {
+        if let Some(command) = self.as_plan(over) {
+            match self.read(&command).await {
+                Err(error) if takes_no_plans(&error) => self.refuses_plans.store(true, Ordering::Relaxed),
+                read => return read,
+            }
+        }
         self.execute(&as_text(over)?).await
     }
 
     /// The columns of a statement over frames, without running it.
     pub(crate) async fn schema_over(&self, over: &Over) -> Result<SchemaRef> {
+        if let Some(command) = self.as_plan(over) {
+            match self.schema_of(&command).await {
+                Err(error) if takes_no_plans(&error) => self.refuses_plans.store(true, Ordering::Relaxed),
+                described => return described,
+            }
+        }
         let command = CommandStatementQuery { query: as_text(over)?, transaction_id: None };
         self.schema_of(&command).await
+    }
+
+    /// The statement with its frames as plans; `None` where none are taken, and for a frame that cannot be sent.
+    fn as_plan(&self, over: &Over) -> Option<CommandPlan> {
+        if self.refuses_plans.load(Ordering::Relaxed) {
+            return None;
+        }
+        let frames = frames_to_bytes(&over.frames);
+        frames
+            .inspect_err(|error| tracing::debug!(%error, "a frame goes to the scheduler as SQL"))
+            .ok()
+            .map(|frames| CommandPlan::new(over.text(), frames))
     }
 
     async fn schema_of(&self, command: &impl ProstMessageExt) -> Result<SchemaRef> {
@@ -68,6 +93,11 @@ impl RemoteSession {
             (None, Err(error)) => Err(self.peer.restore(error)),
         }
     }
+}
+
+/// Whether the scheduler refused a plan as such, and would take SQL.
+fn takes_no_plans(error: &Error) -> bool {
+    error.kind == ErrorKind::Unsupported && error.message.contains("takes no plans")
 }
 
 fn command(target: IngestTarget) -> CommandStatementIngest {

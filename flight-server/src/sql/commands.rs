@@ -22,6 +22,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 use windrow_core::{Error, Result};
 
+use super::plan_proto::CommandPlan;
 use super::prepared::{Body, Prepared, all_values, body};
 use super::results_calls::caller;
 use super::session_proto::PreparedStatementResult;
@@ -131,6 +132,18 @@ fn record_count(record: &Record, rows: i64) {
     u64::try_from(rows).into_iter().for_each(|rows| record.rows(rows));
 }
 
+/// The statement that is its own ticket.
+fn ticketed(message: &Any) -> Result<Prepared, Status> {
+    let malformed = |error: arrow::error::ArrowError| Status::invalid_argument(error.to_string());
+    if let Some(query) = message.unpack::<CommandStatementQuery>().map_err(malformed)? {
+        return Ok(Prepared::new(query.query));
+    }
+    match message.unpack::<CommandPlan>().map_err(malformed)? {
+        Some(command) => Prepared::over(command).map_err(fail),
+        None => Err(Status::unimplemented(format!("no ticket of the type {}", message.type_url))),
+    }
+}
+
 fn keeps_views(session: &CoordinatorSession) -> bool {
     session.planner().query_settings().wire_views
 }
@@ -194,12 +207,11 @@ impl FlightSqlService for SqlService {
 
     /// A statement as a ticket: planned, submitted and read in one call, so that its job ends with its client, whenever that is.
     async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<DoGet, Status> {
-        let query = message.unpack::<CommandStatementQuery>().map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
+        let prepared = ticketed(&message)?;
         let record = record_of(request.extensions());
-        record.text("statement", &query.query);
+        record.text("statement", &prepared.request.text());
         let session = self.sessions.of(&request).await.map_err(fail)?;
-        let statement = session.execute(&query.query).await.map_err(fail)?;
+        let statement = session.execute_request(&prepared.request, None).await.map_err(fail)?;
         statement.job.into_iter().for_each(|job| record.job(job));
         let (handle, reading) = self.handles.read(statement).map_err(fail)?;
         // A client of ours: it knows every type.

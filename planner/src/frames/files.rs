@@ -10,6 +10,7 @@ use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTable
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
 use futures::StreamExt;
+use serde::{Deserialize, Serialize};
 use windrow_core::{Error, ErrorKind};
 
 use super::external;
@@ -36,7 +37,7 @@ pub struct ReadFiles {
 }
 
 /// The format of files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileFormatOptions {
     /// Parquet.
     #[default]

@@ -11,7 +11,7 @@ use crate::{budget, plan_size};
 /// Steps of a plan over each other. DataFusion recurses by them, and dropping a plan does.
 pub const STEPS_DEPTH_MAX: usize = 1_000;
 /// Steps of a plan.
-const STEPS_MAX: usize = 10_000;
+pub(super) const STEPS_MAX: usize = 10_000;
 
 /// Checks a plan before any of it is looked up.
 ///

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use windrow::Session;
+use windrow::{LocalCluster, Session};
+use windrow_core::config::Config;
 use windrow_tests::frames::{Tables, cases, oracle};
 use windrow_tests::{engine, fixtures};
 
 use crate::answers::processes;
+use crate::program;
 
 fn data() -> &'static Path {
     fixtures::folder(env!("CARGO_TARGET_TMPDIR"))
@@ -37,6 +39,20 @@ async fn frames_equal_sql_on_two_processes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_equal_sql_at_a_scheduler_that_takes_no_plans() {
     let cluster = processes(2).await;
+    let session = windrow::connect(Some(&cluster.url())).await.unwrap();
+    engine::cut(&session, 5).await;
+    compare(&session).await;
+    session.close().await;
+    cluster.shutdown().await;
+}
+
+/// The scheduler takes plans: frames go there as they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_equal_sql_at_a_scheduler_that_takes_plans() {
+    let mut config = Config::default();
+    config.security.accept_plans = true;
+    let builder = LocalCluster::builder().config(config).executors(2).slots(1).memory_limit(512 << 20);
+    let cluster = builder.processes(program::path()).start().await.unwrap();
     let session = windrow::connect(Some(&cluster.url())).await.unwrap();
     engine::cut(&session, 5).await;
     compare(&session).await;
