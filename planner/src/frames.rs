@@ -14,6 +14,8 @@ mod files;
 mod resolve;
 mod size;
 mod stub;
+#[cfg(test)]
+mod tests;
 mod unparse;
 mod wire;
 
