@@ -52,3 +52,4 @@ pub use windrow_core::error::{Context, Error, ErrorKind, Result, Span};
 pub use windrow_executor::give_back_freed_memory_with;
 pub use windrow_flight::{ClusterStatus, ExecutorState, ExecutorStatus, JobState, JobStatus};
 pub use windrow_planner::Names;
+pub use windrow_planner::statement::changes_something;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, NullEquality};
+use datafusion::common::{Column, NullEquality, TableReference};
 use datafusion::functions::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Projection};
 use windrow_core::Result;
@@ -186,7 +186,10 @@ impl DataFrame {
 }
 
 fn side(frame: &DataFrame, name: &str) -> Result<LogicalPlan> {
-    LogicalPlanBuilder::new_from_arc(frame.shared()).alias(name).and_then(LogicalPlanBuilder::build).map_err(fail)
+    LogicalPlanBuilder::new_from_arc(frame.shared())
+        .alias(TableReference::bare(name))
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(fail)
 }
 
 fn joined((here, there): (LogicalPlan, LogicalPlan), join: &Join, condition: Option<Expr>) -> Result<LogicalPlan> {
@@ -200,7 +203,7 @@ fn joined((here, there): (LogicalPlan, LogicalPlan), join: &Join, condition: Opt
         JoinKind::Semi => JoinType::LeftSemi,
         JoinKind::Anti => JoinType::LeftAnti,
     };
-    let of = |side: &str, name: &String| Column::new(Some(side.to_owned()), name);
+    let of = |side: &str, name: &String| Column::new(Some(TableReference::bare(side)), name);
     let keys: (Vec<Column>, Vec<Column>) = join.on.iter().map(|(here, there)| (of(LEFT, here), of(RIGHT, there))).unzip();
     let nulls = if join.nulls_equal { NullEquality::NullEqualsNull } else { NullEquality::NullEqualsNothing };
     let plan = builder.join_detailed(there, kind, keys, condition, nulls);

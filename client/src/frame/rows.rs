@@ -35,8 +35,8 @@ impl DataFrame {
         self.check([&condition])?;
         let (input, conditions) = self.with_windows(vec![over_all_rows(condition)?])?;
         let is_wider = input.schema().fields().len() > self.plan.schema().fields().len();
-        let condition = conditions.into_iter().fold(None, |_, condition| Some(condition.unalias()));
-        let filter = Filter::try_new(condition.unwrap_or_else(|| lit(true)), input).map(LogicalPlan::Filter).map_err(fail)?;
+        let condition = conditions.into_iter().next().map_or_else(|| lit(true), Expr::unalias);
+        let filter = Filter::try_new(condition, input).map(LogicalPlan::Filter).map_err(fail)?;
         let plan = if is_wider {
             Projection::try_new(self.all(), filter.into()).map(LogicalPlan::Projection).map_err(fail)?
         } else {

@@ -41,7 +41,7 @@ impl DataFrame {
     pub fn describe(&self) -> Result<Self> {
         let schema = self.schema();
         let described: Vec<&Field> =
-            schema.fields().iter().map(AsRef::as_ref).filter(|field| is_ordered(field.data_type())).collect();
+            schema.fields().iter().filter(|field| is_ordered(field.data_type())).map(AsRef::as_ref).collect();
         if described.is_empty() {
             return Err(invalid("no column has an order, so there is nothing to describe"));
         }
@@ -101,7 +101,7 @@ impl DataFrame {
     fn seeded(&self, seed: u64) -> Result<Expr> {
         let schema = self.schema();
         let values: Vec<&Field> =
-            schema.fields().iter().map(AsRef::as_ref).filter(|field| is_ordered(field.data_type())).collect();
+            schema.fields().iter().filter(|field| is_ordered(field.data_type())).map(AsRef::as_ref).collect();
         let number = row_number().partition_by(values.iter().map(|field| col(field.name())).collect()).build().map_err(fail)?;
         let mut parts = vec![lit(seed.to_string()), cast(number, DataType::Utf8)];
         for field in values {

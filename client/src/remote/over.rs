@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightDescriptor;
 use arrow_flight::error::FlightError;
@@ -84,7 +83,7 @@ impl RemoteSession {
         let rows = rows.map_err(move |error| {
             let text = error.to_string();
             noted.lock().get_or_insert(error);
-            FlightError::Arrow(ArrowError::ExternalError(text.into()))
+            FlightError::from_external_error(text.into())
         });
         let written = self.peer.client.clone().execute_ingest(command(target), rows.boxed()).await;
         match (failed.lock().take(), written) {

@@ -8,7 +8,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, TableReference, plan_datafusion_err};
 use datafusion::datasource::{MemTable, provider_as_source};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -88,7 +88,12 @@ async fn query(text: String, frames: Frames, scope: Arc<Scope>) -> Result<Logica
     let statement = sql::parse(&text)?;
     check_query(&statement)?;
     let state = scope.over(frames)?.state();
-    searching(&state, &statement).statement_to_plan(statement).await
+    let plan = searching(&state, &statement).statement_to_plan(statement).await?;
+    match plan {
+        // SELECT ... INTO is one of these.
+        LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => Err(no_query()),
+        plan => Ok(plan),
+    }
 }
 
 /// A frame is made of what can be part of a query.
@@ -100,11 +105,12 @@ fn check_query(statement: &Statement) -> Result<()> {
             | SqlStatement::ShowColumns { .. }
             | SqlStatement::ShowFunctions { .. }
     ));
-    if is_query {
-        return Ok(());
-    }
+    if is_query { Ok(()) } else { Err(no_query()) }
+}
+
+fn no_query() -> DataFusionError {
     let error = Error::unsupported("a frame is made of a query, and this is another statement");
-    Err(external(error.with_help("run the statement by itself")))
+    external(error.with_help("run the statement by itself"))
 }
 
 /// `rows` under the name and with the columns that `scan` has.

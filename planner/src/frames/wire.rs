@@ -4,7 +4,6 @@
 //! comes from a client is bytes: their number and depth are bounded here, what they say is checked by `size.rs` as in a plan that never
 //! left its process, and a panic over them is an error (`../session/frames.rs`).
 
-use std::any::Any;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bytes::Bytes;
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, ScalarValue, TableReference};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
@@ -278,7 +277,7 @@ impl LogicalExtensionCodec for Codec {
     }
 
     fn try_encode_table_provider(&self, name: &TableReference, table: Arc<dyn TableProvider>, bytes: &mut Vec<u8>) -> Result<()> {
-        let Some(table) = (table.as_ref() as &dyn Any).downcast_ref::<StubTable>() else {
+        let Some(table) = table.downcast_ref::<StubTable>() else {
             return Err(external(Error::unsupported(format!("the table '{name}' is this process's own"))));
         };
         let stub = match table.stub() {
