@@ -190,7 +190,7 @@ impl DataFrame {
     /// Runs the statement whose query is this frame.
     async fn run(&self, before: &str, after: &str) -> Result<Query> {
         let frames = Frames::one(NAME, datafusion::logical_expr::LogicalPlan::clone(&self.plan));
-        let query = format!("SELECT * FROM {NAME}");
+        let query = format!("SELECT * FROM \"{NAME}\"");
         let over = Over { before: before.to_owned(), query, after: after.to_owned(), frames };
         // What it reads stays until it is done, whatever becomes of the frame.
         self.session.sql_over(&over).await

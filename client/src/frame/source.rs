@@ -114,7 +114,7 @@ impl Session {
     /// The frame of a stub, once its columns are known.
     pub(super) async fn opened(&self, stub: Stub) -> Result<DataFrame> {
         let frames = Frames::one(NAME, stub.clone().open().map_err(fail)?);
-        let over = Over { before: String::new(), query: format!("SELECT * FROM {NAME}"), after: String::new(), frames };
+        let over = Over { before: String::new(), query: format!("SELECT * FROM \"{NAME}\""), after: String::new(), frames };
         let schema = self.schema_over(&over).await?;
         let plan = stub.scan(schema).map_err(fail)?;
         Ok(DataFrame::new(self.clone(), plain(plan)?))
