@@ -5,7 +5,7 @@ use arrow::datatypes::{Int64Type, Schema, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use bytesize::ByteSize;
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::{Expr, cast, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, cast, lit};
 use windrow_core::{Error, Result, rand};
 use windrow_planner::Frames;
 
@@ -17,6 +17,9 @@ use crate::session::Over;
 
 /// What a statement calls the frame that it is about.
 pub(super) const NAME: &str = "frame";
+
+/// Steps of a plan that lists of queries show.
+const SUMMARY_STEPS: usize = 6;
 
 /// What [`DataFrame::explain`] shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -189,12 +192,37 @@ impl DataFrame {
 
     /// Runs the statement whose query is this frame.
     async fn run(&self, before: &str, after: &str) -> Result<Query> {
-        let frames = Frames::one(NAME, datafusion::logical_expr::LogicalPlan::clone(&self.plan));
-        let query = format!("SELECT * FROM \"{NAME}\"");
+        let frames = Frames::one(NAME, LogicalPlan::clone(&self.plan));
+        // Lists of queries show the text.
+        let query = format!("SELECT * FROM \"{NAME}\" /* {} */", summary(&self.plan));
         let over = Over { before: before.to_owned(), query, after: after.to_owned(), frames };
         // What it reads stays until it is done, whatever becomes of the frame.
         self.session.sql_over(&over).await
     }
+}
+
+/// The last steps of a plan, as people would say them: `sort <- aggregate <- trips`.
+fn summary(plan: &LogicalPlan) -> String {
+    let mut steps: Vec<String> = Vec::new();
+    let mut next = Some(plan);
+    while let Some(node) = next {
+        let step = match node {
+            LogicalPlan::TableScan(scan) => scan.table_name.table().to_owned(),
+            LogicalPlan::SubqueryAlias(_) => String::new(),
+            node => node.display().to_string().split([':', ' ']).next().unwrap_or_default().to_lowercase(),
+        };
+        // It stands in a comment.
+        let step: String = step.chars().filter(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | ' ')).take(60).collect();
+        if !step.is_empty() && steps.last() != Some(&step) {
+            steps.push(step);
+        }
+        if steps.len() == SUMMARY_STEPS {
+            steps.push("...".to_owned());
+            break;
+        }
+        next = node.inputs().into_iter().next();
+    }
+    steps.join(" <- ")
 }
 
 /// Whether a name is written the same in a statement.
