@@ -12,4 +12,5 @@ pub mod proxy;
 pub mod rows;
 pub mod store;
 pub mod tpch;
+pub mod tpch_frames;
 pub mod wait;

@@ -10,8 +10,9 @@ use windrow::frame::{
     DataFrame, Explain, FileFormat, FileFormatOptions, ReadFiles, Sample, SampleSize, Write, WriteMode, col, lit,
 };
 use windrow::{ErrorKind, Session, connect};
-use windrow_tests::frames::{Tables, cases, oracle, rows};
-use windrow_tests::{engine, fixtures};
+use windrow_tests::frames::{self, Tables, cases, rows};
+use windrow_tests::rows::Answer;
+use windrow_tests::{engine, fixtures, oracle, tpch, tpch_frames};
 
 fn data() -> &'static Path {
     fixtures::folder(env!("CARGO_TARGET_TMPDIR"))
@@ -21,7 +22,7 @@ async fn compare(partitions: u32, empty: bool) {
     let cluster = engine::cluster(2).await;
     let session = engine::session(&cluster, partitions).await;
     let tables = Tables::open(&session, data(), empty).await.unwrap();
-    let oracle = oracle(data(), empty).await.unwrap();
+    let oracle = frames::oracle(data(), empty).await.unwrap();
     let mut wrong = Vec::new();
     let cases = cases();
     for case in &cases {
@@ -274,4 +275,28 @@ async fn explain_shows_plans_and_what_ran() {
 
 fn rows_text(batches: &[RecordBatch]) -> String {
     arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tpch_as_frames_equals_its_texts() {
+    let folder = fixtures::scratch(env!("CARGO_TARGET_TMPDIR"), "tpch-frames");
+    tpch::write(&folder, 0.01, &[]);
+    let oracle = oracle::over(&folder, &tpch::TABLES).await.unwrap();
+    let cluster = engine::cluster(2).await;
+    let session = engine::session(&cluster, 5).await;
+    for table in tpch::TABLES {
+        let location = folder.join(table);
+        let sql = format!("CREATE OR REPLACE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}/'", location.display());
+        engine::run(&session, &sql).await.unwrap();
+    }
+    let tables = tpch_frames::Tables::of(&session).await.unwrap();
+    let mut wrong = Vec::new();
+    for (number, frame) in tpch_frames::QUERIES {
+        let (schema, batches) = oracle::run(&oracle, &tpch::queries()[number - 1].1).await.unwrap();
+        let found = rows(&frame(&tables).unwrap()).await.unwrap_or_else(|error| panic!("q{number:02}: {error}"));
+        wrong.extend(found.difference(&Answer::new(&schema, &batches)).map(|difference| format!("q{number:02}: {difference}")));
+    }
+    drop((tables, session));
+    cluster.shutdown().await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
