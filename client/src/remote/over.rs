@@ -4,19 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightDescriptor;
-use arrow_flight::error::FlightError;
-use arrow_flight::sql::{CommandStatementIngest, CommandStatementQuery, ProstMessageExt};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use parking_lot::Mutex;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
 use prost::Message;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_flight::sql::{CommandPlan, actions};
-use windrow_planner::{IngestMode, IngestTarget, frames_to_bytes, unparse};
+use windrow_planner::{frames_to_bytes, unparse};
 
 use super::{RemoteQuery, RemoteSession};
 use crate::session::Over;
@@ -25,7 +20,7 @@ impl RemoteSession {
     /// Starts a statement over frames.
     pub(crate) async fn execute_over(&self, over: &Over) -> Result<RemoteQuery> {
         if let Some(command) = self.as_plan(over) {
-            match self.read(&command).await {
+            match self.run(&command.as_any()).await {
                 Err(error) if takes_no_plans(&error) => self.refuses_plans.store(true, Ordering::Relaxed),
                 read => return read,
             }
@@ -74,48 +69,11 @@ impl RemoteSession {
         let answer = client.get_schema(request).await.map_err(|status| self.peer.restore(status.into()))?;
         Schema::try_from(&answer.into_inner()).map(Arc::new).map_err(|source| self.other_version("no schema").with_source(source))
     }
-
-    /// Writes rows into a table; returns how many.
-    pub(crate) async fn ingest(&self, target: IngestTarget, rows: BoxStream<'static, Result<RecordBatch>>) -> Result<u64> {
-        // An error of the stream would come back as one of the connection: it is remembered here.
-        let failed: Arc<Mutex<Option<Error>>> = Arc::default();
-        let noted = Arc::clone(&failed);
-        let rows = rows.map_err(move |error| {
-            let text = error.to_string();
-            noted.lock().get_or_insert(error);
-            FlightError::from_external_error(text.into())
-        });
-        let written = self.peer.client.clone().execute_ingest(command(target), rows.boxed()).await;
-        match (failed.lock().take(), written) {
-            (Some(error), _) => Err(error),
-            (None, Ok(rows)) => Ok(u64::try_from(rows).unwrap_or(0)),
-            (None, Err(error)) => Err(self.peer.restore(error)),
-        }
-    }
 }
 
 /// Whether the scheduler refused a plan as such, and would take SQL.
 fn takes_no_plans(error: &Error) -> bool {
     error.kind == ErrorKind::Unsupported && error.message.contains("takes no plans")
-}
-
-fn command(target: IngestTarget) -> CommandStatementIngest {
-    use arrow_flight::sql::TableDefinitionOptions;
-    let (if_not_exist, if_exists) = match target.mode {
-        IngestMode::Create => (1, 1),
-        IngestMode::Append => (2, 2),
-        IngestMode::Replace => (1, 3),
-        IngestMode::CreateAppend => (1, 2),
-    };
-    CommandStatementIngest {
-        table_definition_options: Some(TableDefinitionOptions { if_not_exist, if_exists }),
-        table: target.table,
-        schema: target.schema,
-        catalog: target.catalog,
-        temporary: target.temporary,
-        transaction_id: None,
-        options: std::collections::HashMap::new(),
-    }
 }
 
 /// The statement with its frames as text in it.

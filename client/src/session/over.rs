@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
-use futures::stream::BoxStream;
 use windrow_core::Result;
-use windrow_planner::{Frames, IngestTarget};
+use windrow_planner::Frames;
 
 use super::{At, Session};
 use crate::query::Query;
@@ -50,22 +48,6 @@ impl Session {
         match &self.at {
             At::Here { session, .. } => Ok(session.describe_over(&over.text(), &over.frames).await?.schema),
             At::Elsewhere(session) => session.schema_over(over).await,
-        }
-    }
-
-    /// Writes rows of these columns into a table; returns how many. They are visible together, after the last one came.
-    ///
-    /// # Errors
-    /// Those of the stream; `InvalidQuery` for a table or columns that do not fit; those of the store. Then nothing has changed.
-    pub(crate) async fn ingest(
-        &self,
-        target: IngestTarget,
-        schema: SchemaRef,
-        rows: BoxStream<'static, Result<RecordBatch>>,
-    ) -> Result<u64> {
-        match &self.at {
-            At::Here { session, .. } => session.ingest(target, schema, rows).await,
-            At::Elsewhere(session) => session.ingest(target, rows).await,
         }
     }
 }
