@@ -7,4 +7,4 @@ mod logins;
 mod tokens;
 
 pub use logins::{Login, Logins};
-pub use tokens::Tokens;
+pub use tokens::{TokenEntry, Tokens};

@@ -20,7 +20,7 @@ mod secret_file;
 mod throttle;
 
 pub use authorize::{Verb, authorize, authorize_stop, authorize_use, unknown};
-pub use bearer::{Login, Logins, Tokens};
+pub use bearer::{Login, Logins, TokenEntry, Tokens};
 pub use certificate::{DevelopmentCa, EXECUTOR_NAME, make_development_ca};
 pub use jwt::{Jwt, JwtOptions};
 pub use key::{ClusterKey, file_of_port, state_folder};

@@ -56,6 +56,12 @@ impl Passwords {
         user.filter(|_| is_right && !password.is_empty()).map(|user| Principal::client(name, user.role))
     }
 
+    /// The user of this name, whom something else than a password has proven.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<Principal> {
+        self.users.content().get(name).map(|user| Principal::client(name, user.role))
+    }
+
     /// Whether there is no user.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -173,6 +179,8 @@ mod tests {
         let passwords = Passwords::read(&path).unwrap();
         assert!(!passwords.is_empty());
         assert_eq!(passwords.verify("alice", "correct horse"), Some(Principal::client("alice", Role::Writer)));
+        assert_eq!(passwords.user("alice"), Some(Principal::client("alice", Role::Writer)));
+        assert_eq!(passwords.user("bob"), None);
         for (name, password) in
             [("alice", "correct horsf"), ("alice", ""), ("Alice", "correct horse"), ("bob", "correct horse"), ("", "")]
         {

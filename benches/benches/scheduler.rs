@@ -59,8 +59,8 @@ fn measure(name: &'static str, slots: u32, readers: u32) -> Measured {
     let watch = Stopwatch::start();
     let (mut tasks, mut steps) = (0_u64, 1_u64);
     let mut running: VecDeque<(ExecutorId, AttemptId, u32, u32)> = VecDeque::new();
-    let mut actions =
-        scheduler.step(Millis(1), Event::JobSubmitted { job: JobId(1), graph: graph(readers), user: "bench".into() });
+    let mut actions = scheduler
+        .step(Millis(1), Event::JobSubmitted { job: JobId(1), graph: graph(readers), user: "bench".into(), time_limit: None });
     loop {
         for action in actions.drain(..) {
             if let Action::Launch { executor, spec, .. } = action {

@@ -38,6 +38,9 @@ pub(crate) struct UserFlags {
     /// Tokens, as `windrow token create` writes them
     #[arg(long, value_name = "FILE", help_heading = "Security")]
     pub(crate) tokens_file: Option<PathBuf>,
+    /// The authority, in PEM form, whose certificates log in the users that they name, instead of a password
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
 }
 
 impl ListenerFlags {
@@ -59,6 +62,7 @@ impl UserFlags {
         SecurityConfig {
             users_file: self.users_file.clone().or(config.users_file),
             tokens_file: self.tokens_file.clone().or(config.tokens_file),
+            tls_client_ca: self.tls_client_ca.clone().or(config.tls_client_ca),
             ..config
         }
     }

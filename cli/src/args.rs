@@ -15,7 +15,7 @@ use crate::shell::render::Format;
 pub(crate) use security::UsersFile;
 pub(crate) use security::{
     CertsAction, CertsArguments, CertsInitArguments, SecretAction, SecretArguments, TokenAction, TokenArguments,
-    TokenCreateArguments, UserAction, UserAddArguments, UserArguments,
+    TokenCreateArguments, TokenRemoveArguments, UserAction, UserAddArguments, UserArguments,
 };
 
 /// About, examples, usage, flags: what most readers came for is at the top.
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Certs(CertsArguments),
     /// Add, remove and list the users of a cluster
     User(UserArguments),
-    /// Make a token for a program
+    /// Make, list and remove tokens of programs
     Token(TokenArguments),
     /// Make the secret that the processes of a cluster share
     Secret(SecretArguments),

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use windrow_auth::{ClusterKey, Passwords, Role, Tokens, check_name};
+use windrow_auth::{ClusterKey, Passwords, Role, TokenEntry, Tokens, check_name};
 use windrow_core::clock::unix_nanos;
 
 use crate::args::{
-    SecretAction, SecretArguments, TokenAction, TokenArguments, TokenCreateArguments, UserAction, UserAddArguments, UserArguments,
+    SecretAction, SecretArguments, TokenAction, TokenArguments, TokenCreateArguments, TokenRemoveArguments, UserAction,
+    UserAddArguments, UserArguments,
 };
 use crate::end::End;
 use crate::password::{self, Source};
@@ -44,6 +45,16 @@ pub(crate) fn token(arguments: TokenArguments) -> Result<(), End> {
                 arguments.tokens_file.display()
             ));
         }
+        TokenAction::List(arguments) => {
+            let listed = listed_tokens(&arguments.file.path, unix_nanos() / 1_000_000)?;
+            std::io::stdout().lock().write_all(listed.as_bytes())?;
+        }
+        TokenAction::Remove(arguments) => {
+            let TokenRemoveArguments { name, id, file } = arguments;
+            let count = Tokens::remove(&file.path, &name, id.as_deref()).map_err(End::starting)?;
+            let removed = terminal::plural(count as u64, "token");
+            terminal::note(&format!("removed {removed} of {name} from {}", file.path.display()));
+        }
     }
     Ok(())
 }
@@ -76,6 +87,25 @@ fn add(arguments: &UserAddArguments, password: impl FnOnce(&str) -> Result<Strin
 fn list(path: &Path) -> Result<String, End> {
     let users = Passwords::list(path).map_err(End::starting)?;
     Ok(status::columns(&["name", "role"], users.into_iter().map(|(name, role)| vec![name, role.to_string()])))
+}
+
+fn listed_tokens(path: &Path, now_unix_ms: u64) -> Result<String, End> {
+    let tokens = Tokens::list(path).map_err(End::starting)?;
+    let row = |token: TokenEntry| {
+        let left = token.expires_at.map_or_else(|| "never".to_owned(), |at| left(at.saturating_sub(now_unix_ms)));
+        vec![token.name, token.role.to_string(), token.id, left]
+    };
+    Ok(status::columns(&["name", "role", "id", "expires"], tokens.into_iter().map(row)))
+}
+
+/// Milliseconds from now, in the largest unit of which there is one.
+fn left(ms: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    match units.into_iter().find(|(unit, _)| ms >= *unit) {
+        Some((unit, name)) => format!("in {}{name}", ms / unit),
+        None if ms > 0 => "in 1s".to_owned(),
+        None => "expired".to_owned(),
+    }
 }
 
 /// The users of a file; none if it is not there.
@@ -149,5 +179,21 @@ mod tests {
         let etl = Some(Principal::client("etl", Role::Writer));
         assert_eq!((tokens.verify(&short, 5_999), tokens.verify(&short, 6_000)), (etl.clone(), None));
         assert_eq!((tokens.verify(&long, 1 << 60), tokens.verify(&endless, u64::MAX)), (etl.clone(), etl));
+    }
+
+    #[test]
+    fn tokens_are_listed_with_the_time_that_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        let token = Tokens::create(&path, "a", Role::Admin, Some(90_000)).unwrap();
+        Tokens::create(&path, "b", Role::Reader, None).unwrap();
+        let listed = listed_tokens(&path, 0).unwrap();
+        assert!(listed.starts_with("name  role    id                expires\na     admin "), "{listed}");
+        assert!(listed.contains("in 1m\n") && listed.contains("never\n"), "{listed}");
+        assert!(!listed.contains(token.rsplit('.').next().unwrap()), "what it takes is not shown");
+        assert!(listed_tokens(&path, 90_000).unwrap().contains("expired"));
+        assert!(matches!(listed_tokens(&folder.path().join("missing"), 0), Err(End::Failed(_))));
+        let times = [1, 59_999, 3 * 3_600_000, 30 * 86_400_000 + 5].map(left);
+        assert_eq!(times, ["in 1s", "in 59s", "in 3h", "in 30d"]);
     }
 }

@@ -63,7 +63,7 @@ fn options(arguments: ExecutorArguments, config: &Config) -> Result<NetworkExecu
         bind: arguments.bind,
         advertise: arguments.advertise,
         client_networks: config.executor.client_networks.clone(),
-        access,
+        access: access.limited(&config.connections),
         dialer,
         executor: ExecutorOptions {
             slots: arguments.slots.unwrap_or(settings.slots),

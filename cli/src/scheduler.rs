@@ -27,11 +27,11 @@ pub(crate) async fn run(arguments: SchedulerArguments) -> Result<(), End> {
     let known = access::key_of_scheduler(&security, arguments.bind).map_err(End::starting)?;
     let key = known.clone().unwrap_or_else(ClusterKey::random);
     let (access, dialer) = access::access(Some(&key), &security, insecure).map_err(End::starting)?;
-    let access = access.audited(&security).map_err(End::starting)?;
+    let access = access.audited(&security).map_err(End::starting)?.limited(&config.connections);
     let stores = stores(&security).map_err(End::starting)?;
     let url = if access.encrypts() { "grpc+tls" } else { "grpc" };
-    let (query, results) = (config.query, config.results);
-    let options = CoordinatorOptions { scheduler, query, results, stores, dialer, accept_plans };
+    let (query, results, session) = (config.query, config.results, config.session);
+    let options = CoordinatorOptions { scheduler, query, results, session, stores, dialer, accept_plans };
     let coordinator = Coordinator::start(options).map_err(End::starting)?;
     let options = ServeOptions { bind: arguments.bind, access };
     let server = serve(Arc::clone(&coordinator), options).await.map_err(End::starting)?;

@@ -102,7 +102,7 @@ impl LocalClusterBuilder {
         if self.executors == 0 {
             return Err(Error::new(ErrorKind::InvalidConfig, "executors = 0: a cluster needs at least one"));
         }
-        let Config { scheduler, query, results, security, .. } = self.config.clone();
+        let Config { scheduler, query, results, session, connections, security, .. } = self.config.clone();
         security.check()?;
         let key = match &security.secret_file {
             Some(path) => ClusterKey::read_or_make(path)?,
@@ -111,9 +111,9 @@ impl LocalClusterBuilder {
         let stores = stores(&security)?;
         // Nobody but this machine can listen to its loopback interface.
         let security = SecurityConfig { tls_certificate: None, tls_key: None, ..security };
-        let access = Access::configured(key.clone(), &security)?.audited(&security)?;
+        let access = Access::configured(key.clone(), &security)?.audited(&security)?.limited(&connections);
         let (dialer, accept_plans) = (Dialer::with_key(&key), security.accept_plans);
-        let options = CoordinatorOptions { scheduler, query, results, stores, dialer, accept_plans };
+        let options = CoordinatorOptions { scheduler, query, results, session, stores, dialer, accept_plans };
         let engine = if self.program.is_some() { Engine::start(options)? } else { Engine::start_alone(options)? };
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let address = engine.serve(ServeOptions { bind, access }).await?;

@@ -18,6 +18,7 @@ pub mod network;
 pub mod rand;
 pub mod stage;
 pub mod task;
+pub mod time_limit;
 pub mod transport;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,5 +1,5 @@
 //! Accepts connections: a bounded number of them, each encrypted where the listener has a certificate, and each given up unless
-//! it soon makes a call that is allowed. Next: `security/mod.rs`.
+//! it soon makes a call that is allowed. Next: `lifetime.rs`, then `security/mod.rs`.
 //!
 //! What tonic can bound once a connection is there (streams, headers, resets) is set in `serve.rs`; here is what comes before.
 
@@ -20,9 +20,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
+use windrow_core::config::ConnectionsConfig;
 use windrow_executor::timer;
 
+use crate::lifetime::Lifetime;
+pub(crate) use crate::lifetime::{OpenCall, Stay};
 use crate::routine::Routine;
+use crate::security::certified::user_of;
 use crate::security::tls::ServerTls;
 
 /// Connections of a listener at a time.
@@ -33,9 +37,6 @@ const PER_ADDRESS_MAX: usize = 64;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long a connection may take to make its first call that is allowed.
-const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
 
 /// After an error of `accept`, such as no file descriptors, before the next try.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -50,52 +51,46 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// A number of the connection, unique in the process. It never comes again.
     pub(crate) connection: u64,
+    /// The user whose certificate it has shown.
+    pub(crate) certified: Option<Arc<str>>,
     has_called: Arc<AtomicBool>,
-    life: Arc<Life>,
+    lifetime: Arc<Lifetime>,
 }
 
 impl Peer {
+    fn new(address: SocketAddr, certified: Option<Arc<str>>) -> Self {
+        Self { address, connection: next_connection(), certified, has_called: Arc::default(), lifetime: Lifetime::begin() }
+    }
+
     /// Notes that a call was allowed: the connection may stay.
     pub(crate) fn is_welcome(&self) {
         self.has_called.store(true, Ordering::Relaxed);
     }
 
+    /// A call is open until the value is dropped.
+    pub(crate) fn call(&self) -> OpenCall {
+        self.lifetime.call()
+    }
+
+    /// The connection itself is needed until the value is dropped.
+    pub(crate) fn stay(&self) -> Stay {
+        self.lifetime.stay()
+    }
+
+    /// Notes that the other end is a process of the cluster.
+    pub(crate) fn is_of_member(&self) {
+        self.lifetime.is_of_member();
+    }
+
     /// Calls `when_closed` once the connection is gone, or at once if it is gone already.
     pub(crate) fn on_close(&self, when_closed: impl FnOnce() + Send + 'static) {
-        let mut ends = self.life.ends.lock();
-        match ends.as_mut() {
-            Some(ends) => ends.push(Box::new(when_closed)),
-            None => {
-                drop(ends);
-                when_closed();
-            }
-        }
+        self.lifetime.on_close(when_closed);
     }
 
     /// Of a connection that is none, for services that are called directly.
     #[cfg(test)]
     pub(crate) fn nobody() -> Self {
-        let (address, connection) = (SocketAddr::from(([127, 0, 0, 1], 0)), next_connection());
-        Self { address, connection, has_called: Arc::default(), life: Arc::default() }
-    }
-}
-
-type AtEnd = Box<dyn FnOnce() + Send>;
-
-/// What is to be done when a connection is gone; `None` from then on.
-struct Life {
-    ends: Mutex<Option<Vec<AtEnd>>>,
-}
-
-impl Default for Life {
-    fn default() -> Self {
-        Self { ends: Mutex::new(Some(Vec::new())) }
-    }
-}
-
-impl fmt::Debug for Life {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Life").finish_non_exhaustive()
+        Self::new(SocketAddr::from(([127, 0, 0, 1], 0)), None)
     }
 }
 
@@ -149,13 +144,18 @@ impl Drop for Place {
 }
 
 /// The connections of `listener`, ready to be served, and the routine that accepts them until it is dropped.
-pub(crate) fn accept(listener: TcpListener, owner: &str, tls: Option<Arc<ServerTls>>) -> (mpsc::Receiver<Connection>, Routine) {
+pub(crate) fn accept(
+    listener: TcpListener,
+    owner: &str,
+    tls: Option<Arc<ServerTls>>,
+    first_call: Duration,
+) -> (mpsc::Receiver<Connection>, Routine) {
     let (ready, connections) = mpsc::channel(WAITING_MAX);
     let routine = Routine::spawn(owner, "accept", async move {
         let places = Arc::new(Places::default());
         loop {
             match listener.accept().await {
-                Ok((stream, address)) => admit(stream, address, &places, tls.clone(), &ready),
+                Ok((stream, address)) => admit(stream, address, &places, (tls.clone(), first_call), &ready),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     timer::sleep(AFTER_ERROR).await;
@@ -171,7 +171,7 @@ fn admit(
     stream: TcpStream,
     address: SocketAddr,
     places: &Arc<Places>,
-    tls: Option<Arc<ServerTls>>,
+    (tls, first_call): (Option<Arc<ServerTls>>, Duration),
     ready: &mpsc::Sender<Connection>,
 ) {
     let Some(place) = places.take(address.ip()) else {
@@ -193,8 +193,8 @@ fn admit(
                 None => return tracing::info!(%address, "a TLS handshake took too long"),
             },
         };
-        let peer = Peer { address, connection: next_connection(), has_called: Arc::default(), life: Arc::default() };
-        let patience = Some(Box::pin(timer::sleep(FIRST_CALL_WITHIN)) as Patience);
+        let peer = Peer::new(address, io.certified());
+        let patience = (!first_call.is_zero()).then(|| Box::pin(timer::sleep(first_call)) as Patience);
         // The server is gone if nobody takes it.
         let _ = ready.send(Connection { io, peer, patience, _place: place }).await;
     });
@@ -205,6 +205,15 @@ type Patience = Pin<Box<dyn Future<Output = ()> + Send>>;
 enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Io {
+    /// The user that the certificate of the other end names, if it has shown one.
+    fn certified(&self) -> Option<Arc<str>> {
+        let Self::Tls(stream) = self else { return None };
+        let (_, session) = stream.get_ref();
+        user_of(session.peer_certificates()?.first()?)
+    }
 }
 
 /// An accepted connection.
@@ -223,6 +232,11 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
+    /// Resolves when the connection is to take no more calls, or is gone.
+    pub(crate) fn leaving(&self, limits: &ConnectionsConfig) -> impl Future<Output = ()> + Send + use<> {
+        Arc::clone(&self.peer.lifetime).leaving(limits.clone())
+    }
+
     /// An error once the connection has been there for too long without a call.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let Some(patience) = &mut self.patience else { return Ok(()) };
@@ -240,10 +254,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let ends = self.peer.life.ends.lock().take();
-        for end in ends.into_iter().flatten() {
-            end();
-        }
+        self.peer.lifetime.over();
     }
 }
 
@@ -333,24 +344,5 @@ mod tests {
         assert!(places.take("203.0.113.7".parse().unwrap()).is_none());
         drop(taken);
         assert_eq!(*places.taken.lock(), (0, BTreeMap::new()));
-    }
-
-    #[test]
-    fn what_is_to_be_done_at_the_end_is_done_once() {
-        let peer = Peer::nobody();
-        let count = Arc::new(AtomicU64::new(0));
-        let counting = || {
-            let count = Arc::clone(&count);
-            move || {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        peer.on_close(counting());
-        assert_eq!(count.load(Ordering::Relaxed), 0);
-        let ends = peer.life.ends.lock().take();
-        ends.into_iter().flatten().for_each(|end| end());
-        assert_eq!(count.load(Ordering::Relaxed), 1);
-        peer.on_close(counting());
-        assert_eq!(count.load(Ordering::Relaxed), 2);
     }
 }

@@ -24,12 +24,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::JobId;
+use windrow_core::time_limit::TimeLimit;
 use windrow_core::{Error, Result};
 use windrow_executor::timer;
 use windrow_planner::{PlannedJob, TablesRead};
 
 use crate::coordinator::{Coordinator, Departure, Input, JobView, Submission};
 use crate::routine::Routine;
+use crate::session::InUse;
 use crate::status::JobProgress;
 
 pub(crate) use kept::{Kept, Reading};
@@ -136,6 +138,17 @@ impl fmt::Debug for Statement {
 pub(crate) struct Asked<'a> {
     pub(crate) sql: &'a str,
     pub(crate) user: &'a str,
+    /// How long the job may run.
+    pub(crate) time_limit: Option<TimeLimit>,
+    /// Held for as long as the statement is there.
+    pub(crate) in_use: Option<&'a InUse>,
+}
+
+impl<'a> Asked<'a> {
+    /// By `user`, of no session and without a limit.
+    pub(crate) fn new(sql: &'a str, user: &'a str) -> Self {
+        Self { sql, user, time_limit: None, in_use: None }
+    }
 }
 
 /// Submits a job and returns the statement that streams its rows.
@@ -193,6 +206,8 @@ struct Release {
     alive: Option<Arc<()>>,
     /// Files that the job may still read.
     _reads: TablesRead,
+    /// Its session is not idle.
+    _in_use: Option<InUse>,
 }
 
 impl Drop for Release {
@@ -227,12 +242,14 @@ impl Reader {
         let (progress_sender, progress) = watch::channel(JobProgress::default());
         let alive = Arc::new(());
         let statement = Arc::downgrade(&alive);
-        let release = Arc::new(Release { job, coordinator: Arc::clone(coordinator), alive: Some(alive), _reads: reads });
+        let _in_use = asked.in_use.cloned();
+        let release = Arc::new(Release { job, coordinator: Arc::clone(coordinator), alive: Some(alive), _reads: reads, _in_use });
         let submission = Submission {
             job,
             graph: Arc::new(graph),
             sql: asked.sql.to_owned(),
             user: asked.user.to_owned(),
+            time_limit: asked.time_limit,
             keep_metrics,
             view: view_sender,
             progress: progress_sender,

@@ -2,14 +2,15 @@
 //! `executor_process.rs`.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::transport::Server as TonicServer;
 use windrow_core::{Error, ErrorKind, Result};
@@ -18,7 +19,7 @@ use windrow_executor::timer;
 use crate::broken_off::BrokenOffLayer;
 use crate::control::service::ControlService;
 use crate::coordinator::Coordinator;
-use crate::listener::accept;
+use crate::listener::{Connection, accept};
 use crate::routine::Routine;
 use crate::security::{Access, AuditLog, AuthenticateLayer, Serves};
 use crate::sql::SqlService;
@@ -139,19 +140,63 @@ pub(crate) fn start(listener: TcpListener, owner: &str, routes: Routes, access: 
         .local_addr()
         .map_err(|source| Error::new(ErrorKind::Unavailable, "a listener without an address").with_source(source))?;
     let (stop, stopped) = oneshot::channel();
-    let (connections, accepting) = accept(listener, owner, access.tls());
+    let limits = access.connections().clone();
+    let (connections, accepting) = accept(listener, owner, access.tls(), limits.first_call);
     let stopped = async move {
         // Dropping the sender without a word is the end of the routine anyway.
         let _ = stopped.await;
         drop(accepting);
     };
-    let incoming = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
     let layers = tower::ServiceBuilder::new().layer(AuthenticateLayer::new(access, serves)).layer(BrokenOffLayer);
     let router = builder(serves).layer(layers).add_routes(routes);
-    let routine = Routine::spawn(owner, "listener", async move {
-        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
-            tracing::error!(%error, "a listener ended");
+    let serve_one = move |connection: Connection, mut stopping: watch::Receiver<()>| {
+        let leaving = connection.leaving(&limits);
+        let ending = async move {
+            tokio::select! {
+                // An error is the end of the listener as well.
+                _ = stopping.changed() => {}
+                () = leaving => {}
+            }
+        };
+        // It is its own server, so that it alone can be asked to go: as the listener's end asks all of them.
+        let incoming = stream::iter([Ok::<_, std::io::Error>(connection)]).chain(stream::pending());
+        let served = router.clone().serve_with_incoming_shutdown(incoming, ending);
+        async move {
+            if let Err(error) = served.await {
+                tracing::warn!(%error, "a connection could not be served");
+            }
         }
-    });
+    };
+    let routine = Routine::spawn(owner, "listener", serve_each(connections, stopped, serve_one));
     Ok(Server { address, stop: Mutex::new(Some(stop)), routine, audit: access.audit().cloned() })
+}
+
+/// Serves connections as they come, until nothing more is accepted; then asks all to go and waits for their calls to end.
+async fn serve_each<F>(
+    mut connections: mpsc::Receiver<Connection>,
+    stopped: impl Future<Output = ()>,
+    serve_one: impl Fn(Connection, watch::Receiver<()>) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (stop, stopping) = watch::channel(());
+    // Bounded by the listener's places.
+    let mut open = JoinSet::new();
+    let mut stopped = pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => break,
+            Some(_over) = open.join_next() => {}
+            connection = connections.recv() => match connection {
+                Some(connection) => {
+                    open.spawn(serve_one(connection, stopping.clone()));
+                }
+                None => break,
+            },
+        }
+    }
+    // Nobody waits to be served any more.
+    drop(connections);
+    drop(stop);
+    while open.join_next().await.is_some() {}
 }

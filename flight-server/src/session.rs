@@ -9,9 +9,10 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use windrow_core::ids::SessionId;
+use windrow_core::time_limit::TimeLimit;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
 use windrow_planner::statement::changes_something;
@@ -69,11 +70,16 @@ pub struct CoordinatorSession {
     planner: PlannerSession,
     /// Whose it is.
     user: String,
+    in_use: InUse,
 }
+
+/// Says, as long as it is there, that a session is in use: a clone is held by each statement of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InUse(Arc<()>);
 
 impl CoordinatorSession {
     pub(crate) fn new(id: SessionId, coordinator: Arc<Coordinator>, planner: PlannerSession, user: String) -> Self {
-        Self { id, coordinator, planner, user }
+        Self { id, coordinator, planner, user, in_use: InUse::default() }
     }
 
     /// Its number.
@@ -124,11 +130,13 @@ impl CoordinatorSession {
     {
         let shape = *self.coordinator.shared().shape().borrow();
         let first = if shape.slots == 0 { SMALLEST } else { shape };
-        let mut planned = in_time(plan(first)).await?;
+        let time_limit = self.time_limit();
+        let mut planned = in_time(time_limit, plan(first)).await?;
         if shape.slots == 0 && !matches!(planned, Planned::Rows { .. }) {
-            planned = in_time(plan(self.shape().await?)).await?;
+            let shape = self.shape().await?;
+            planned = in_time(time_limit, plan(shape)).await?;
         }
-        let asked = Asked { sql, user: &self.user };
+        let asked = Asked { sql, user: &self.user, time_limit, in_use: Some(&self.in_use) };
         match planned {
             Planned::Rows { schema, batches } => Ok(Statement::ready(schema, batches)),
             Planned::Job(job) => results::submit(&self.coordinator, job, asked, false).await,
@@ -150,7 +158,7 @@ impl CoordinatorSession {
         schema: SchemaRef,
         rows: impl Stream<Item = Result<RecordBatch>> + Send,
     ) -> Result<u64> {
-        write::ingest(&self.planner, target, schema, rows).await
+        write::ingest(&self.planner, target, schema, limited(rows, self.time_limit())).await
     }
 
     /// Runs an INSERT for each row of values that a client binds, as one write; returns how many rows it inserted, `None` if `sql` is
@@ -159,7 +167,7 @@ impl CoordinatorSession {
     /// # Errors
     /// As [`Self::ingest`].
     pub async fn insert_bound(&self, sql: &str, values: impl Stream<Item = Result<RecordBatch>> + Send) -> Result<Option<u64>> {
-        write::insert_bound(&self.planner, sql, values).await
+        write::insert_bound(&self.planner, sql, limited(values, self.time_limit())).await
     }
 
     /// The schema of a statement's rows, without running it.
@@ -167,7 +175,17 @@ impl CoordinatorSession {
     /// # Errors
     /// Those of planning.
     pub async fn schema(&self, sql: &str) -> Result<SchemaRef> {
-        in_time(self.planner.schema(sql)).await
+        in_time(self.time_limit(), self.planner.schema(sql)).await
+    }
+
+    /// How long a statement may be planned, and its job may run.
+    fn time_limit(&self) -> Option<TimeLimit> {
+        TimeLimit::of(self.planner.query_settings().time_limit, self.coordinator.scheduler_config().time_limit_max)
+    }
+
+    /// Whether a statement of it runs or is read, or a result of it is kept.
+    pub(crate) fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.in_use.0) > 1
     }
 
     /// Whether a job ends when nobody reads its result any more before it is complete.
@@ -180,15 +198,15 @@ impl CoordinatorSession {
     /// # Errors
     /// Those of planning.
     pub async fn describe(&self, sql: &str, values: Option<&RecordBatch>) -> Result<Description> {
-        in_time(self.planner.describe_with(sql, values)).await
+        in_time(self.time_limit(), self.planner.describe_with(sql, values)).await
     }
 
     /// As [`Self::describe`], for a statement or a plan.
     pub(crate) async fn describe_request(&self, request: &Request, values: Option<&RecordBatch>) -> Result<Description> {
         match request {
             Request::Sql(text) => self.describe(text, values).await,
-            Request::Substrait(plan) => in_time(self.planner.describe_substrait(plan, values)).await,
-            Request::Frames { text, frames } => in_time(self.planner.describe_over_bytes(text, frames)).await,
+            Request::Substrait(plan) => in_time(self.time_limit(), self.planner.describe_substrait(plan, values)).await,
+            Request::Frames { text, frames } => in_time(self.time_limit(), self.planner.describe_over_bytes(text, frames)).await,
         }
     }
 
@@ -250,10 +268,39 @@ impl CoordinatorSession {
 }
 
 /// What planning gives, unless it takes too long; its thread ends by itself at the next point where it would wait.
-async fn in_time<T>(planning: impl Future<Output = Result<T>>) -> Result<T> {
-    timer::deadline(PLANNING_MAX, planning).await.unwrap_or_else(|| {
+async fn in_time<T>(limit: Option<TimeLimit>, planning: impl Future<Output = Result<T>>) -> Result<T> {
+    let own = limit.filter(|own| own.limit() < PLANNING_MAX);
+    let within = own.map_or(PLANNING_MAX, |own| own.limit());
+    timer::deadline(within, planning).await.unwrap_or_else(|| {
+        if let Some(own) = own {
+            return Err(own.exceeded());
+        }
         let message = format!("planning took more than {} s, the most that is allowed", PLANNING_MAX.as_secs());
         Err(Error::new(ErrorKind::ResourcesExhausted, message).with_help("write it with fewer joins, tables or files"))
+    })
+}
+
+/// `rows` until `limit` is over, counted from when the first is asked for; then an error, so that nothing of them is published.
+fn limited<S>(rows: S, limit: Option<TimeLimit>) -> impl Stream<Item = Result<RecordBatch>> + Send
+where
+    S: Stream<Item = Result<RecordBatch>> + Send,
+{
+    let over = async move {
+        match limit {
+            Some(limit) => {
+                timer::sleep(limit.limit()).await;
+                limit.exceeded()
+            }
+            None => std::future::pending().await,
+        }
+    };
+    stream::unfold(Some((Box::pin(rows), Box::pin(over))), async |state| {
+        let (mut rows, mut over) = state?;
+        tokio::select! {
+            biased;
+            late = &mut over => Some((Err(late), None)),
+            row = rows.next() => row.map(|row| (row, Some((rows, over)))),
+        }
     })
 }
 
@@ -262,4 +309,43 @@ fn check_key(key: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(ErrorKind::InvalidQuery, format!("'{key}' is not the name of a setting")))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use futures::TryStreamExt;
+    use windrow_core::time_limit::Exceeded;
+
+    use super::*;
+
+    fn limit(ms: u64) -> Option<TimeLimit> {
+        TimeLimit::of(Duration::from_millis(ms), Duration::ZERO)
+    }
+
+    #[tokio::test]
+    async fn planning_has_no_more_time_than_its_statement() {
+        let late = in_time(limit(20), std::future::pending::<Result<()>>()).await.unwrap_err();
+        assert!(Exceeded::is_cause_of(&late) && late.message.contains("20ms"), "{late}");
+        for limit in [None, limit(60_000), limit(3_600_000)] {
+            assert_eq!(in_time(limit, async { Ok(7) }).await.unwrap(), 7);
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_that_a_client_sends_end_with_an_error_when_the_time_is_over() {
+        let batch = || {
+            let column = Arc::new(Int64Array::from(vec![1, 2, 3])) as _;
+            Ok(RecordBatch::try_from_iter([("n", column)]).unwrap())
+        };
+        let complete = limited(stream::iter([batch(), batch()]), limit(60_000));
+        assert_eq!(complete.try_collect::<Vec<_>>().await.unwrap().len(), 2, "all of them, and no error");
+        let mut rows = Box::pin(limited(stream::iter([batch()]).chain(stream::pending()), limit(20)));
+        assert!(rows.next().await.unwrap().is_ok());
+        let late = rows.next().await.unwrap().unwrap_err();
+        assert!(Exceeded::is_cause_of(&late), "{late}");
+        assert!(rows.next().await.is_none(), "what comes later is not asked for");
+        let mut endless = Box::pin(limited(stream::repeat_with(batch), None));
+        assert!(endless.next().await.unwrap().is_ok());
+    }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use windrow_core::error::Context;
 use windrow_core::message::{decode, encode};
+use windrow_core::time_limit::Exceeded;
 use windrow_core::{Error, ErrorKind, Failed, Failure};
 
 /// Details of other makers are not ours: they do not begin with this.
@@ -33,6 +34,7 @@ struct WireError {
 #[must_use]
 pub fn to_status(error: &Error) -> Status {
     let code = match error.kind {
+        _ if Exceeded::is_cause_of(error) => Code::DeadlineExceeded,
         ErrorKind::InvalidQuery | ErrorKind::InvalidConfig => Code::InvalidArgument,
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::Denied => Code::PermissionDenied,
@@ -141,6 +143,16 @@ mod tests {
         assert!(status.message().contains("did you mean 'lineitem'?"), "{}", status.message());
         let back = from_status(&status);
         assert_eq!((back.kind, &back.message, &back.context), (error.kind, &error.message, &error.context));
+    }
+
+    #[test]
+    fn a_statement_that_took_too_long_has_a_code_of_its_own() {
+        let limit = windrow_core::time_limit::TimeLimit::of(std::time::Duration::from_secs(90), std::time::Duration::ZERO);
+        let status = to_status(&limit.unwrap().exceeded());
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let says = "ran for 1m 30s, which is windrow.query.time_limit";
+        assert!(status.message().contains(says) && status.message().contains("SET windrow"), "{}", status.message());
+        assert_eq!(from_status(&status).kind, ErrorKind::ResourcesExhausted);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use windrow_core::{Error, ErrorKind, Result};
 
-/// Bytes of one statement.
-pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one statement, its text or its plan.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Tokens of one statement, about what `TEXT_BYTES_MAX` of short words holds.
 pub(crate) const TOKENS_MAX: usize = 1 << 19;
 /// Bytes of one name. Paths are names too.

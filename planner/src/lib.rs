@@ -20,6 +20,7 @@ mod frames;
 mod inventory;
 mod logical;
 pub mod narrow;
+pub mod origin;
 mod parameters;
 mod permission;
 mod physical;
@@ -42,6 +43,7 @@ mod testing;
 mod write;
 
 pub use access::Allowed;
+pub use budget::TEXT_BYTES_MAX;
 pub use catalog::{Catalog, Listed, SystemSource, TablesRead, Viewer};
 pub use codec::{EncodedStage, ScalarInputExpr, encode_stage};
 pub use describe::Description;

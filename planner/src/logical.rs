@@ -10,6 +10,8 @@ use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::logical_plan::{Join, Subquery};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 
+use crate::origin;
+
 /// Optimizes `plan` and rewrites what DataFusion can only run in one process.
 pub(crate) fn optimize(plan: &LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     let optimized = state.optimize(plan)?;
@@ -17,10 +19,10 @@ pub(crate) fn optimize(plan: &LogicalPlan, state: &SessionState) -> Result<Logic
 }
 
 /// The schema of the rows of `plan`, before and after it is optimized: types are coerced, and a column that could be null stays so,
-/// whatever the optimizer finds out.
+/// whatever the optimizer finds out. A plain column of a table says which table that is.
 pub(crate) fn schema(plan: &LogicalPlan, state: &SessionState) -> Result<SchemaRef> {
     let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
-    Ok(Arc::new(analyzed.schema().as_arrow().clone()))
+    Ok(origin::with_origins(analyzed.schema().as_arrow(), &analyzed, state))
 }
 
 /// Rewrites the null-aware anti join that `x NOT IN (SELECT y FROM r)` becomes. Its operator keeps what it saw of nulls in one

@@ -21,6 +21,9 @@ use windrow_core::{Error, ErrorKind};
 /// Rows of values that one query is bound to. Each is a plan of its own in the query's union.
 const ROWS_MAX: usize = 256;
 
+/// Parameters of one statement. A number above it would ask for as many values, and for room for each.
+pub(crate) const PARAMETERS_MAX: usize = 10_000;
+
 /// What takes the places of a statement's parameters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Values<'a> {
@@ -33,7 +36,7 @@ pub(crate) enum Values<'a> {
 /// Numbers the question marks among `tokens`: the first becomes `$1`. Positions stay those of the text.
 ///
 /// # Errors
-/// `InvalidQuery` if the text has numbered or named parameters too.
+/// `InvalidQuery` if the text has numbered or named parameters too, or a number beyond [`PARAMETERS_MAX`].
 pub(crate) fn number(tokens: &mut [TokenWithSpan]) -> Result<(), Error> {
     let (mut count, mut other) = (0_usize, None);
     for token in tokens {
@@ -46,6 +49,12 @@ pub(crate) fn number(tokens: &mut [TokenWithSpan]) -> Result<(), Error> {
                 *id = format!("${digits}");
             }
             other.get_or_insert(token.span);
+        }
+        if number_of(id).is_some_and(|number| number > PARAMETERS_MAX) {
+            let message = format!("the parameter {id} is too many, at most {PARAMETERS_MAX} are allowed");
+            return Err(Error::new(ErrorKind::InvalidQuery, message)
+                .with_help("number parameters from $1 on, or put the values into a file and join it")
+                .with_span(Some(span(token.span))));
         }
     }
     match other {

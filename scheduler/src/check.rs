@@ -117,7 +117,8 @@ impl Scheduler {
 
     fn check_ended(&self, job: &Job) -> Checked {
         let is_bare = job.attempts.is_empty() && job.stages.is_empty() && job.hungry_as.is_none();
-        let is_waited_for = self.timers.has_delayed(job.id) || self.alone.keys().any(|key| key.1 == job.id);
+        let is_waited_for =
+            self.timers.has_delayed(job.id) || job.ends_at.is_some() || self.alone.keys().any(|key| key.1 == job.id);
         let outputs = self.executors.iter().any(|(_, executor)| executor.outputs.keys().any(|key| key.0 == job.id));
         hold(is_bare && !is_waited_for && !outputs, "I6 ended", || format!("{} ended and owns something", job.id))
     }
@@ -137,6 +138,9 @@ impl Scheduler {
             self.check_partitions(job, stage)?;
             check_slices(job, stage)?;
         }
+        let (ends_at, is_limited) = (job.ends_at, job.phase == JobPhase::Running && job.time_limit.is_some());
+        let is_armed = ends_at.is_some() == is_limited && ends_at.is_none_or(|at| self.timers.is_limited(at, job.id));
+        hold(is_armed, "I7 time limit", || format!("{} ends at {ends_at:?}, limited {is_limited}", job.id))?;
         check_kept(job)?;
         check_unfetched(job)?;
         self.check_awake(job)

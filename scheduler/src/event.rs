@@ -2,6 +2,7 @@
 //! performs [`Action`]s in the order they are given. Next: `lib.rs`, which turns one into the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use windrow_core::clock::Millis;
@@ -24,6 +25,8 @@ pub enum Event {
         graph: Arc<StageGraph>,
         /// Whose it is: users share the places for running and waiting jobs.
         user: Arc<str>,
+        /// How long it may run, each time that it begins to; `None` is as long as it takes.
+        time_limit: Option<Duration>,
     },
     /// A client cancelled a job, or its session or a deadline did.
     JobCancelled {

@@ -150,6 +150,11 @@ impl Executors {
         if Some(first) == avoid { candidates.next().or(Some(first)) } else { Some(first) }
     }
 
+    /// The attempts that run without a slot.
+    pub(crate) fn light(&self) -> impl Iterator<Item = AttemptId> + '_ {
+        self.all.values().flat_map(|executor| &executor.leases).filter(|lease| lease.is_light).map(|lease| lease.attempt)
+    }
+
     /// The executor that takes slices and runs fewest attempts without a slot, of those that run fewer than they have slots; `avoid` only if
     /// there is no other.
     pub(crate) fn for_light(&self, avoid: Option<ExecutorId>) -> Option<ExecutorId> {

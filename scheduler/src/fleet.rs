@@ -43,6 +43,7 @@ impl Scheduler {
 
     pub(crate) fn tick(&mut self) {
         self.timers.announced = None;
+        self.end_late_jobs();
         for executor in self.timers.due_silence(self.now) {
             self.look_at(executor);
         }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use windrow_core::clock::Millis;
 use windrow_core::config::SchedulerConfig;
@@ -68,6 +69,9 @@ pub(crate) struct Job {
     pub(crate) user: Arc<str>,
     pub(crate) phase: JobPhase,
     pub(crate) submitted_at: Millis,
+    /// How long it may run, and until when; the latter while it runs.
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) ends_at: Option<Millis>,
     pub(crate) graph: Arc<StageGraph>,
     pub(crate) stages: Vec<StageState>,
     /// Live attempts by their number.
@@ -135,6 +139,8 @@ impl Job {
             user,
             phase: JobPhase::Queued,
             submitted_at: now,
+            time_limit: None,
+            ends_at: None,
             undecided: undecided.collect(),
             graph,
             stages,

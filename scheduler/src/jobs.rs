@@ -1,6 +1,7 @@
 //! The life of jobs: admission, success, failure, cancellation, release. The states are drawn at [`JobState`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use windrow_core::ErrorKind;
 use windrow_core::failure::{CancelReason, Failed, Failure};
@@ -24,7 +25,7 @@ impl Job {
 }
 
 impl Scheduler {
-    pub(crate) fn submit(&mut self, id: JobId, graph: Arc<StageGraph>, user: Arc<str>) {
+    pub(crate) fn submit(&mut self, id: JobId, graph: Arc<StageGraph>, user: Arc<str>, time_limit: Option<Duration>) {
         if self.jobs.contains_key(&id) || self.released.contains(&id) {
             self.counters.stale_messages.job += 1;
             return;
@@ -33,7 +34,9 @@ impl Scheduler {
         self.next_seq += 1;
         let invalid = graph.validate().err();
         let graph = if invalid.is_some() { Arc::default() } else { graph };
-        self.jobs.insert(id, Job::new(id, self.next_seq, Arc::clone(&user), graph, self.now, self.unfetched_max));
+        let mut job = Job::new(id, self.next_seq, Arc::clone(&user), graph, self.now, self.unfetched_max);
+        job.time_limit = time_limit;
+        self.jobs.insert(id, job);
         if let Some(error) = invalid {
             return self.end_job(id, JobState::Failed(Failed::fatal(&error)));
         }
@@ -69,6 +72,7 @@ impl Scheduler {
             self.admission.leave(&job.user, job.seq, id);
             self.admission.started(&job.user);
             job.phase = JobPhase::Running;
+            job.start_clock(self.now, &mut self.timers);
             self.hungry.refresh(job);
             self.out.push(Action::JobState { job: id, state: JobState::Running });
         }
@@ -81,6 +85,7 @@ impl Scheduler {
         match job.phase {
             JobPhase::Running if open == 0 => {
                 job.phase = JobPhase::Succeeded;
+                job.stop_clock(&mut self.timers);
                 self.counters.jobs_succeeded += u64::from(!std::mem::replace(&mut job.succeeded_before, true));
                 let groups = job.groups(&self.executors, job.result());
                 self.out.push(Action::JobState { job: id, state: JobState::Succeeded(groups.to_vec()) });
@@ -88,6 +93,7 @@ impl Scheduler {
             }
             JobPhase::Succeeded if open > 0 => {
                 job.phase = JobPhase::Running;
+                job.start_clock(self.now, &mut self.timers);
                 self.admission.started(&job.user);
                 self.out.push(Action::JobState { job: id, state: JobState::Running });
             }
@@ -172,6 +178,7 @@ impl Scheduler {
         self.admission.leave(&job.user, job.seq, id);
         (job.stages, job.graph) = (Vec::new(), Arc::default());
         job.ready.clear();
+        job.ends_at = None;
         job.unsettled.clear();
         job.undecided.clear();
         self.hungry.refresh(job);

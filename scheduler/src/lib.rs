@@ -11,6 +11,7 @@
 //! executors.rs  slots as leases, indexes                         check.rs      what must always hold
 //! speculation.rs  a copy for a straggler                         keep.rs       results that are read more than once
 //! unfetched.rs  results that nobody reads                        light.rs      queries of one task, beside large ones
+//! time_limit.rs jobs that take longer than they may
 //! ```
 //!
 //! **Total.** Any event in any order is answered; one that carries a stale epoch, incarnation, generation or attempt, or that was said
@@ -52,6 +53,7 @@ mod stage_state;
 mod status;
 #[cfg(test)]
 mod tests;
+mod time_limit;
 mod timers;
 mod unfetched;
 
@@ -145,7 +147,7 @@ impl Scheduler {
         self.pass_time(now.max(self.now));
         match event {
             Event::Tick => self.tick(),
-            Event::JobSubmitted { job, graph, user } => self.submit(job, graph, user),
+            Event::JobSubmitted { job, graph, user, time_limit } => self.submit(job, graph, user, time_limit),
             Event::JobCancelled { job, why } => self.cancel_job(job, why),
             Event::ResultDelivered { job, partition, attempt } => self.delivered(job, partition, attempt),
             Event::ResultKept { job } => self.keep_result(job),
@@ -232,19 +234,38 @@ impl Scheduler {
 
     /// The job to serve next, and how many slots its user may take more. Where users' slots are bounded, its cost is the number of jobs.
     fn next_to_serve(&self) -> Option<(JobId, u32)> {
-        let percent = u64::from(self.config.user_slots_percent);
-        if percent >= 100 {
-            return self.hungry.first().map(|id| (id, u32::MAX));
-        }
-        let most = u32::try_from(self.executors.live_slots() * percent / 100).unwrap_or(u32::MAX).max(1);
-        let mut held = BTreeMap::<&str, u32>::new();
-        for job in self.jobs.values().filter(|job| job.slots > 0) {
-            *held.entry(&job.user).or_default() += job.slots;
-        }
+        let Some(most) = self.user_slots_max() else { return self.hungry.first().map(|id| (id, u32::MAX)) };
+        let held = self.held_by_users();
         self.hungry.iter().find_map(|id| {
             let used = held.get(&*self.jobs.get(&id)?.user).copied().unwrap_or(0);
             (used < most).then(|| (id, most - used))
         })
+    }
+
+    /// Slots that jobs of one user may hold; `None` if they are not bounded.
+    fn user_slots_max(&self) -> Option<u32> {
+        let percent = u64::from(self.config.user_slots_percent);
+        (percent < 100).then(|| u32::try_from(self.executors.live_slots() * percent / 100).unwrap_or(u32::MAX).max(1))
+    }
+
+    /// Slots that jobs of each user hold; a task beside the slots counts as one.
+    fn held_by_users(&self) -> BTreeMap<&str, u32> {
+        let mut held = BTreeMap::<&str, u32>::new();
+        for job in self.jobs.values().filter(|job| job.slots > 0) {
+            *held.entry(&job.user).or_default() += job.slots;
+        }
+        for attempt in self.executors.light() {
+            if let Some(job) = self.jobs.get(&attempt.job) {
+                *held.entry(&job.user).or_default() += 1;
+            }
+        }
+        held
+    }
+
+    /// How many slots the user of a job may take more.
+    fn room_of_user_of(&self, id: JobId) -> u32 {
+        let (Some(most), Some(job)) = (self.user_slots_max(), self.jobs.get(&id)) else { return u32::MAX };
+        most.saturating_sub(self.held_by_users().get(&*job.user).copied().unwrap_or(0))
     }
 
     /// Launches as long as there are free slots and jobs with something to launch.

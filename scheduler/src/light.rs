@@ -1,6 +1,6 @@
 //! Queries of one task beside large ones: where every slot is taken, a task of a large query may hold its slot for long, and a query that
 //! is one task on little input should not wait for that. Each executor runs as many of these without a slot as it has slots; its threads
-//! are shared by all that it runs, batch by batch.
+//! are shared by all that it runs, batch by batch. To its user it counts as a slot (`scheduler.user_slots_percent`).
 
 use crate::Scheduler;
 use crate::job::Job;
@@ -29,6 +29,9 @@ impl Scheduler {
         let light = |id: &windrow_core::ids::JobId| self.jobs.get(id).is_some_and(Job::is_light);
         let waiting: Vec<_> = self.hungry.iter().take(LOOKED_AT).filter(light).collect();
         for id in waiting {
+            if self.room_of_user_of(id) == 0 {
+                continue;
+            }
             let avoid = self.jobs.get(&id).and_then(|job| job.stages.first()?.partitions.first()?.avoid);
             let Some(executor) = self.executors.for_light(avoid) else { break };
             self.with_job(id, |job, cx| Ok(job.launch_light(cx, executor)));

@@ -19,6 +19,7 @@ use crate::{Action, Event, JobPhase, JobState, Scheduler};
 mod faults;
 mod keep;
 mod light;
+mod time_limit;
 mod unfetched;
 
 const JOB: JobId = JobId(1);
@@ -120,6 +121,7 @@ impl Cluster {
             job: JOB,
             graph: Arc::new(StageGraph { stages, settings: Vec::new() }),
             user: "ann".into(),
+            time_limit: None,
         })
     }
 
@@ -531,7 +533,7 @@ fn jobs_share_slots_and_wait_for_admission() {
     let mut cluster = Cluster::new(config, &[1, 1, 1, 1]);
     for job in 1..=4 {
         let graph = Arc::new(StageGraph { stages: one_stage(100), settings: Vec::new() });
-        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: "ann".into() });
+        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: "ann".into(), time_limit: None });
     }
     let phases: Vec<_> = cluster.scheduler.jobs().map(|(_, phase)| phase).collect();
     assert_eq!(phases, [JobPhase::Running, JobPhase::Running, JobPhase::Queued, JobPhase::Failed]);
@@ -548,7 +550,7 @@ fn security_m14_one_user_takes_neither_all_places_nor_the_next_one() {
     let mut cluster = Cluster::new(config, &[4]);
     let submit = |cluster: &mut Cluster, job: u64, user: &str| {
         let graph = Arc::new(StageGraph { stages: one_stage(1), settings: Vec::new() });
-        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: user.into() });
+        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: user.into(), time_limit: None });
     };
     (1..=7).for_each(|job| submit(&mut cluster, job, "ann"));
     let phase = |cluster: &Cluster, job: u64| cluster.scheduler.jobs().find(|(id, _)| *id == JobId(job)).unwrap().1;
@@ -578,7 +580,7 @@ fn security_m14_one_user_leaves_slots_for_others_where_that_is_wanted() {
     let mut cluster = Cluster::new(config, &[2, 2]);
     let submit = |cluster: &mut Cluster, job: u64, user: &str, partitions: u32| {
         let graph = Arc::new(StageGraph { stages: one_stage(partitions), settings: Vec::new() });
-        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: user.into() });
+        cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: user.into(), time_limit: None });
     };
     let slots = |cluster: &Cluster, job: u64| cluster.scheduler.job_progress(JobId(job)).map_or(0, |progress| progress.slots);
     submit(&mut cluster, 1, "ann", 100);

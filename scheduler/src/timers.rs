@@ -13,6 +13,8 @@ pub(crate) struct Timers {
     delayed: BTreeSet<(Millis, JobId, usize, u32)>,
     /// When to look for stragglers of a stage.
     looks: BTreeSet<(Millis, JobId, usize)>,
+    /// When jobs have run for as long as they may.
+    limits: BTreeSet<(Millis, JobId)>,
     /// When to look whether an executor has been silent.
     silence: BTreeSet<(Millis, ExecutorId)>,
     /// The entry of each executor above: one, however often it registers.
@@ -51,6 +53,24 @@ impl Timers {
         due(&mut self.looks, now, |entry| entry.0).into_iter().map(|(_, job, stage)| (job, stage)).collect()
     }
 
+    pub(crate) fn limit(&mut self, at: Millis, job: JobId) {
+        self.limits.insert((at, job));
+    }
+
+    pub(crate) fn unlimit(&mut self, at: Millis, job: JobId) {
+        self.limits.remove(&(at, job));
+    }
+
+    /// Jobs whose time is over.
+    pub(crate) fn due_limits(&mut self, now: Millis) -> Vec<JobId> {
+        due(&mut self.limits, now, |entry| entry.0).into_iter().map(|(_, job)| job).collect()
+    }
+
+    /// Whether a job will be ended at this time.
+    pub(crate) fn is_limited(&self, at: Millis, job: JobId) -> bool {
+        self.limits.contains(&(at, job))
+    }
+
     /// Looks at an executor at this time, or when it is to be looked at anyway before.
     pub(crate) fn watch(&mut self, at: Millis, executor: ExecutorId) {
         let before = self.watched.get(&executor).copied();
@@ -77,6 +97,7 @@ impl Timers {
     pub(crate) fn forget_job(&mut self, job: JobId) {
         self.delayed.retain(|entry| entry.1 != job);
         self.looks.retain(|entry| entry.1 != job);
+        self.limits.retain(|entry| entry.1 != job);
     }
 
     pub(crate) fn has_delayed(&self, job: JobId) -> bool {
@@ -88,6 +109,7 @@ impl Timers {
         let delayed = self.delayed.first().map(|entry| entry.0);
         let silence = self.silence.first().map(|entry| entry.0);
         let look = self.looks.first().map(|entry| entry.0);
-        delayed.into_iter().chain(silence).chain(look).min()
+        let limit = self.limits.first().map(|entry| entry.0);
+        delayed.into_iter().chain(silence).chain(look).chain(limit).min()
     }
 }

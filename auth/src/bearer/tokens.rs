@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 use windrow_core::error::{Error, ErrorKind, Result};
 
 use crate::key::sha256;
-use crate::listed::{Listed, each_line, rewrite};
+use crate::listed::{Listed, each_line, is_remark, rewrite};
 use crate::principal::{Principal, Role, check_name};
 
 const PREFIX: &str = "wt1.";
@@ -78,6 +78,64 @@ impl Tokens {
         })?;
         Ok(format!("{PREFIX}{id}.{secret}"))
     }
+
+    /// The tokens of the file at `path`, without what opens a door. Blocks.
+    ///
+    /// # Errors
+    /// As [`Tokens::read`].
+    pub fn list(path: impl AsRef<Path>) -> Result<Vec<TokenEntry>> {
+        let tokens = Self::read(path)?.tokens.content();
+        let entry = |(id, token): (&String, &Token)| {
+            let name = token.principal.name().to_owned();
+            Some(TokenEntry { id: id.clone(), name, role: token.principal.role()?, expires_at: token.expires_at })
+        };
+        let mut all: Vec<_> = tokens.iter().filter_map(entry).collect();
+        all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Ok(all)
+    }
+
+    /// Removes the tokens of `name` from the file at `path`, all of them or the one with this id; returns how many. A server that has the
+    /// file knows it within a second. Blocks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there are none, or no file.
+    pub fn remove(path: impl AsRef<Path>, name: &str, id: Option<&str>) -> Result<usize> {
+        let path = path.as_ref();
+        let mut removed = 0;
+        rewrite(path, |lines| {
+            parse(&lines.join("\n"))?;
+            let before = lines.len();
+            lines.retain(|line| !is_of(line, name, id));
+            removed = before - lines.len();
+            if removed > 0 {
+                return Ok(());
+            }
+            let of = id.map_or_else(String::new, |id| format!(" with the id '{}'", id.escape_debug()));
+            let message = format!("'{}' has no token of '{}'{of}", path.display(), name.escape_debug());
+            Err(Error::new(ErrorKind::NotFound, message).with_help("windrow token list shows them"))
+        })?;
+        Ok(removed)
+    }
+}
+
+/// A token as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenEntry {
+    /// Tells tokens of the same name apart.
+    pub id: String,
+    /// Whose it is.
+    pub name: String,
+    /// What they may do with it.
+    pub role: Role,
+    /// When it ends, in milliseconds since 1970; `None` lasts until its line is removed.
+    pub expires_at: Option<u64>,
+}
+
+/// Whether the line is a token of this name, and has this id.
+fn is_of(line: &str, name: &str, id: Option<&str>) -> bool {
+    let mut fields = line.trim().split(':');
+    let (of, named) = (fields.next(), fields.next());
+    !is_remark(line) && named == Some(name) && id.is_none_or(|id| of == Some(id))
 }
 
 impl fmt::Debug for Tokens {
@@ -169,6 +227,36 @@ mod tests {
         let token = Tokens::create(&path, "a", Role::Admin, None).unwrap();
         fs::write(&path, "# none\n").unwrap();
         assert_eq!(Tokens::read(&path).unwrap().verify(&token, 0), None);
+    }
+
+    #[test]
+    fn tokens_are_listed_and_removed_by_name_or_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        fs::write(&path, "# ours:a\n").unwrap();
+        set_mode(&path, 0o600);
+        let mut made = Vec::new();
+        for (name, expires) in [("b", Some(7)), ("a", None), ("b", None)] {
+            made.push(Tokens::create(&path, name, Role::Writer, expires).unwrap());
+        }
+        let live = Tokens::read(&path).unwrap();
+        let listed = Tokens::list(&path).unwrap();
+        assert_eq!(listed.iter().map(|token| token.name.as_str()).collect::<Vec<_>>(), ["a", "b", "b"]);
+        assert!(listed.iter().all(|token| token.role == Role::Writer && made.iter().any(|made| made.contains(&token.id))));
+        let with_end = listed.iter().find(|token| token.expires_at == Some(7)).unwrap();
+        assert_eq!(Tokens::remove(&path, "b", Some(&with_end.id)).unwrap(), 1);
+        assert_eq!(Tokens::remove(&path, "b", Some(&with_end.id)).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(Tokens::remove(&path, "a", Some(&with_end.id)).unwrap_err().kind, ErrorKind::NotFound, "somebody else's");
+        assert!(Tokens::read(&path).unwrap().verify(&made[2], 0).is_some());
+        assert_eq!(Tokens::remove(&path, "b", None).unwrap(), 1);
+        let left = Tokens::read(&path).unwrap();
+        assert!(left.verify(&made[1], 0).is_some() && left.verify(&made[2], 0).is_none());
+        for nobody in ["b", "#", "# ours", "", "ours"] {
+            assert_eq!(Tokens::remove(&path, nobody, None).unwrap_err().kind, ErrorKind::NotFound, "{nobody}");
+        }
+        assert!(fs::read_to_string(&path).unwrap().starts_with("# ours:a\n") && mode(&path) == 0o600);
+        assert!(live.verify(&made[1], 0).is_some(), "who has the file open goes on with who is left");
+        assert_eq!(Tokens::remove(folder.path().join("missing"), "a", None).unwrap_err().kind, ErrorKind::NotFound);
     }
 
     #[test]

@@ -116,7 +116,9 @@ pub(crate) struct UserListArguments {
 
 const TOKEN_EXAMPLES: &str = "Examples:
   windrow token create etl --role writer --tokens-file tokens --expires 30d
-  WINDROW_TOKEN=$(windrow token create ci --tokens-file tokens)";
+  WINDROW_TOKEN=$(windrow token create ci --tokens-file tokens)
+  windrow token list --tokens-file tokens
+  windrow token remove etl --tokens-file tokens";
 
 /// Arguments of `windrow token`.
 #[derive(Debug, Args)]
@@ -132,6 +134,42 @@ pub(crate) struct TokenArguments {
 pub(crate) enum TokenAction {
     /// Make a token and print it, once
     Create(TokenCreateArguments),
+    /// List the tokens: whose they are, never what they are
+    List(TokenListArguments),
+    /// Remove the tokens of a name; a scheduler that has the file refuses them within a second
+    Remove(TokenRemoveArguments),
+}
+
+/// The file of tokens.
+#[derive(Debug, Args)]
+pub(crate) struct TokensFile {
+    /// The file with names, roles and hashes of tokens; a scheduler that has it notices changes
+    #[arg(long = "tokens-file", value_name = "FILE", env = "WINDROW_SECURITY__TOKENS_FILE", hide_env_values = true)]
+    pub(crate) path: PathBuf,
+}
+
+/// Arguments of `windrow token list`.
+#[derive(Debug, Args)]
+#[command(help_template = TEMPLATE, before_help = TOKEN_EXAMPLES)]
+pub(crate) struct TokenListArguments {
+    /// The file.
+    #[command(flatten)]
+    pub(crate) file: TokensFile,
+}
+
+/// Arguments of `windrow token remove`.
+#[derive(Debug, Args)]
+#[command(help_template = TEMPLATE, before_help = TOKEN_EXAMPLES)]
+pub(crate) struct TokenRemoveArguments {
+    /// Whose tokens
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Only the token with this id, as `windrow token list` shows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// The file.
+    #[command(flatten)]
+    pub(crate) file: TokensFile,
 }
 
 /// Arguments of `windrow token create`.

@@ -17,6 +17,9 @@ use crate::session::{Over, Session};
 /// Bytes of rows that stay in a frame's plan; more are written into a table. A plan travels with each query over it.
 const ROWS_BYTES_MAX: usize = 64 << 10;
 
+/// What the keys of a field's metadata begin with that say which table a column comes from.
+const ORIGIN: &str = "ARROW:FLIGHT:SQL:";
+
 impl Session {
     /// The frame of a table, a view or a file. Names are exact: dots divide catalog, schema and table, double quotes hold a name that has
     /// dots itself.
@@ -115,10 +118,20 @@ impl Session {
     pub(super) async fn opened(&self, stub: Stub) -> Result<DataFrame> {
         let frames = Frames::one(NAME, stub.clone().open().map_err(fail)?);
         let over = Over { before: String::new(), query: format!("SELECT * FROM \"{NAME}\""), after: String::new(), frames };
-        let schema = self.schema_over(&over).await?;
+        let schema = without_origins(&self.schema_over(&over).await?);
         let plan = stub.scan(schema).map_err(fail)?;
         Ok(DataFrame::new(self.clone(), plain(plan)?))
     }
+}
+
+/// The columns without the names of their tables, which drivers are told: a frame's columns are its own.
+fn without_origins(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let mut metadata = field.metadata().clone();
+        metadata.retain(|key, _| !key.starts_with(ORIGIN));
+        Arc::new(field.as_ref().clone().with_metadata(metadata))
+    });
+    Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
 /// The batch, if it has these columns.

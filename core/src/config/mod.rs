@@ -1,11 +1,13 @@
 //! Settings: one documented struct per component. Flag > `WINDROW_*` > `windrow.toml` > default, merged in [`load`].
 
+mod connections;
 mod duration;
 mod executor;
 pub mod query;
 mod results;
 mod scheduler;
 mod security;
+mod session;
 
 use std::path::Path;
 
@@ -13,11 +15,13 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+pub use connections::ConnectionsConfig;
 pub use executor::ExecutorConfig;
 pub use query::QueryConfig;
 pub use results::{Fetch, ResultsConfig};
 pub use scheduler::SchedulerConfig;
 pub use security::SecurityConfig;
+pub use session::SessionConfig;
 
 use crate::error::{Error, ErrorKind, Result, nearest};
 
@@ -33,6 +37,10 @@ pub struct Config {
     pub query: QueryConfig,
     /// Results that clients fetch by ticket.
     pub results: ResultsConfig,
+    /// Sessions of clients.
+    pub session: SessionConfig,
+    /// Connections that clients make.
+    pub connections: ConnectionsConfig,
     /// Who may connect, and what their queries may reach.
     pub security: SecurityConfig,
 }
@@ -46,7 +54,7 @@ pub fn load(path: Option<&Path>) -> Result<Config> {
     if let Some(path) = path {
         figment = figment.merge(Toml::file_exact(path));
     }
-    let sections = ["SCHEDULER__", "EXECUTOR__", "QUERY__", "RESULTS__", "SECURITY__"];
+    let sections = ["SCHEDULER__", "EXECUTOR__", "QUERY__", "RESULTS__", "SESSION__", "CONNECTIONS__", "SECURITY__"];
     figment = figment.merge(
         Env::prefixed("WINDROW_")
             .filter(move |key| sections.iter().any(|section| key.as_str().to_uppercase().starts_with(section)))

@@ -1,8 +1,11 @@
 //! Settings of a session's queries.
 
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::duration;
 use crate::error::{Error, ErrorKind, Result, nearest};
 
 /// The setting that travels with a job to its executors, in bytes.
@@ -23,6 +26,11 @@ pub struct QueryConfig {
     pub runtime_filters: bool,
     /// Most memory that the operators of one query take on each executor; beyond it they spill. 0 or `none`: what the executor has.
     pub memory_limit: ByteSize,
+    /// How long a statement may be planned, and how long its job may run, from its admission: time in the queue does not count, time in
+    /// which the job waits for its reader does. Beyond it the job is ended and nothing of it is left. 0 or `none`: no limit but
+    /// `scheduler.time_limit_max`, which a session cannot exceed.
+    #[serde(with = "duration")]
+    pub time_limit: Duration,
     /// The folder that relative paths in the query are read from; empty is the coordinator's working directory.
     pub directory: String,
     /// Send text and bytes to drivers as Arrow's views, as they are in the engine, instead of as plain arrays, which every driver
@@ -41,6 +49,7 @@ impl Default for QueryConfig {
             broadcast_limit: ByteSize::mib(32),
             runtime_filters: true,
             memory_limit: ByteSize::b(0),
+            time_limit: Duration::ZERO,
             directory: String::new(),
             wire_views: false,
             cancel_on_drop: true,
@@ -50,12 +59,13 @@ impl Default for QueryConfig {
 
 impl QueryConfig {
     /// The keys, for listings and suggestions.
-    pub const KEYS: [&str; 8] = [
+    pub const KEYS: [&str; 9] = [
         "partitions",
         "small_input",
         "broadcast_limit",
         "runtime_filters",
         "memory_limit",
+        "time_limit",
         "directory",
         "wire_views",
         "cancel_on_drop",
@@ -83,6 +93,10 @@ impl QueryConfig {
                 let bytes = if value.trim().eq_ignore_ascii_case("none") { 0 } else { super::parse_size(value)? };
                 self.memory_limit = ByteSize::b(bytes);
             }
+            "time_limit" => {
+                let is_none = value.trim().eq_ignore_ascii_case("none");
+                self.time_limit = if is_none { Duration::ZERO } else { super::parse_duration(value)? };
+            }
             "directory" => self.directory = value.to_owned(),
             "wire_views" => self.wire_views = switch(key, value)?,
             _ => {
@@ -102,6 +116,7 @@ impl QueryConfig {
             "broadcast_limit" => self.broadcast_limit.to_string(),
             "runtime_filters" => self.runtime_filters.to_string(),
             "memory_limit" => self.memory_limit.to_string(),
+            "time_limit" => humantime::format_duration(self.time_limit).to_string(),
             "directory" => self.directory.clone(),
             "wire_views" => self.wire_views.to_string(),
             "cancel_on_drop" => self.cancel_on_drop.to_string(),

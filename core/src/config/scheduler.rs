@@ -51,6 +51,9 @@ pub struct SchedulerConfig {
     /// Slots that jobs of one user may hold together, in percent of those of all executors. Nothing that runs is taken away, so below
     /// 100 there is always room for somebody else, however long one user's queries run. 100: a user alone gets everything.
     pub user_slots_percent: u32,
+    /// The longest time that a job of anybody may run, from its admission; `windrow.query.time_limit` may be less. 0s is no limit.
+    #[serde(with = "duration")]
+    pub time_limit_max: Duration,
     /// Keeps every stage's outputs until its job ends, so that a lost executor costs only what it held; kept outputs are the first to
     /// go to disk when memory is short. Off, outputs are released once all consumers have committed: less memory, but a loss may run
     /// released stages again. Always off where all executors live in the coordinator's own process, which can only end as a whole.
@@ -82,6 +85,7 @@ impl Default for SchedulerConfig {
             user_jobs_max: 192,
             user_queue_max: 3072,
             user_slots_percent: 100,
+            time_limit_max: Duration::ZERO,
             keep_outputs: true,
             warehouse: String::new(),
             state_dir: None,

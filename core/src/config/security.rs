@@ -26,6 +26,9 @@ pub struct SecurityConfig {
     pub tls_key: Option<PathBuf>,
     /// The authority, in PEM, that certificates of clients and of other processes of the cluster are verified against.
     pub tls_ca: Option<PathBuf>,
+    /// The authority, in PEM, whose certificates users may log in with instead of a password: a user of `users_file` is who the certificate
+    /// names. Nobody is asked for one who brings another credential.
+    pub tls_client_ca: Option<PathBuf>,
     /// The public key of an identity provider, in PEM, whose JSON web tokens are accepted: RSA, P-256, P-384 or Ed25519.
     pub jwt_key: Option<PathBuf>,
     /// What a web token's `aud` must name; required with `jwt_key`.
@@ -62,6 +65,7 @@ impl Default for SecurityConfig {
             tls_certificate: None,
             tls_key: None,
             tls_ca: None,
+            tls_client_ca: None,
             jwt_key: None,
             jwt_audience: None,
             jwt_issuer: None,
@@ -90,6 +94,8 @@ impl SecurityConfig {
         let pairs = [
             ("tls_certificate", self.tls_certificate.is_some(), "tls_key", self.tls_key.is_some()),
             ("tls_key", self.tls_key.is_some(), "tls_certificate", self.tls_certificate.is_some()),
+            ("tls_client_ca", self.tls_client_ca.is_some(), "tls_certificate", self.tls_certificate.is_some()),
+            ("tls_client_ca", self.tls_client_ca.is_some(), "users_file", self.users_file.is_some()),
             ("jwt_key", self.jwt_key.is_some(), "jwt_audience", self.jwt_audience.is_some()),
             ("jwt_audience", self.jwt_audience.is_some(), "jwt_key", self.jwt_key.is_some()),
             ("jwt_issuer", self.jwt_issuer.is_some(), "jwt_key", self.jwt_key.is_some()),
@@ -182,6 +188,8 @@ mod tests {
         for (text, missing) in [
             ("tls_certificate = 'a'", "tls_key"),
             ("tls_key = 'a'", "tls_certificate"),
+            ("tls_client_ca = 'a'", "tls_certificate"),
+            ("tls_client_ca = 'a'\ntls_certificate = 'a'\ntls_key = 'b'", "users_file"),
             ("jwt_key = 'a'", "jwt_audience"),
             ("jwt_audience = 'a'", "jwt_key"),
             ("jwt_issuer = 'a'", "jwt_key"),

@@ -8,6 +8,7 @@ use windrow_core::clock::unix_nanos;
 use windrow_core::ids::{AttemptId, JobId, StageId};
 use windrow_core::stage::StageGraph;
 use windrow_core::task::{InputGroup, JobStage, TaskMetrics};
+use windrow_core::time_limit::TimeLimit;
 use windrow_core::{Error, Result};
 
 use super::fleet::Member;
@@ -48,6 +49,7 @@ pub(crate) struct Submission {
     pub(crate) sql: String,
     /// Who asks.
     pub(crate) user: String,
+    pub(crate) time_limit: Option<TimeLimit>,
     pub(crate) keep_metrics: bool,
     pub(crate) view: watch::Sender<JobView>,
     pub(crate) progress: watch::Sender<JobProgress>,
@@ -62,6 +64,7 @@ pub(crate) struct Job {
     pub(crate) view: watch::Sender<JobView>,
     sql: String,
     user: String,
+    time_limit: Option<TimeLimit>,
     /// When it came, in milliseconds since 1970.
     submitted: u64,
     progress: watch::Sender<JobProgress>,
@@ -86,12 +89,13 @@ pub(crate) struct Jobs {
 
 impl Jobs {
     pub(crate) fn insert(&mut self, submission: Submission) {
-        let Submission { job, graph, sql, user, keep_metrics, view, progress, .. } = submission;
+        let Submission { job, graph, sql, user, time_limit, keep_metrics, view, progress, .. } = submission;
         let entry = Job {
             graph,
             view,
             sql,
             user,
+            time_limit,
             submitted: unix_nanos() / 1_000_000,
             progress,
             totals: TaskMetrics::default(),
@@ -184,6 +188,11 @@ impl Jobs {
             job.succeeded = is_complete;
             job.publish_metrics();
         }
+    }
+
+    /// How long a job may run.
+    pub(crate) fn time_limit(&self, id: JobId) -> Option<TimeLimit> {
+        self.jobs.get(&id)?.time_limit
     }
 
     pub(crate) fn failed(&mut self, id: JobId, error: &Error) {

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use windrow_auth::{Principal, Role};
 use windrow_core::clock::SystemClock;
-use windrow_core::config::{QueryConfig, ResultsConfig, SchedulerConfig};
+use windrow_core::config::{QueryConfig, ResultsConfig, SchedulerConfig, SessionConfig};
 use windrow_core::failure::CancelReason;
 use windrow_core::ids::{ExecutorId, Incarnation, JobId, SessionId};
 use windrow_core::message::{Registration, Report};
@@ -74,6 +74,8 @@ pub struct CoordinatorOptions {
     pub stores: Arc<Stores>,
     /// The settings of results that are fetched by ticket.
     pub results: ResultsConfig,
+    /// The settings of clients' sessions.
+    pub session: SessionConfig,
     /// How results are fetched from executors.
     pub dialer: Dialer,
     /// Whether sessions take plans that clients made, beside SQL.
@@ -231,7 +233,7 @@ impl Coordinator {
     pub async fn submit_graph(self: &Arc<Self>, graph: StageGraph, schema: SchemaRef) -> Result<Statement> {
         graph.validate()?;
         let planned = PlannedJob { graph, schema, reads: TablesRead::default() };
-        crate::results::submit(self, planned, Asked { sql: "(a graph made by hand)", user: OWNER }, false).await
+        crate::results::submit(self, planned, Asked::new("(a graph made by hand)", OWNER), false).await
     }
 
     /// Ends every job and the local executors, tells the others to leave, and ends the loop.
@@ -267,6 +269,10 @@ impl Coordinator {
     /// Bytes of a job's result above which it may be held for want of readers.
     pub(crate) fn unfetched_max(&self) -> u64 {
         Some(self.options.results.unfetched_max.as_u64()).filter(|bytes| *bytes > 0).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn session_config(&self) -> &SessionConfig {
+        &self.options.session
     }
 
     /// Whether sessions take plans that clients made.

@@ -78,6 +78,12 @@ impl State {
                 }
                 self.jobs.failed(job, &error);
             }
+            JobState::Cancelled(CancelReason::Deadline) => {
+                tracing::info!(%job, "job ran for as long as it may");
+                let limit = self.jobs.time_limit(job);
+                let late = limit.map_or_else(|| cancelled(CancelReason::Deadline), |limit| limit.exceeded());
+                self.jobs.failed(job, &late);
+            }
             JobState::Cancelled(why) => self.jobs.failed(job, &cancelled(*why)),
         }
         self.publish(job);

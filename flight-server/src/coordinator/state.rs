@@ -221,9 +221,10 @@ impl State {
             return;
         }
         let (job, graph, user) = (submission.job, Arc::clone(&submission.graph), submission.user.as_str().into());
+        let time_limit = submission.time_limit.map(|of| of.limit());
         tracing::info!(%job, stages = graph.stages.len(), "job submitted");
         self.jobs.insert(submission);
-        self.step(Event::JobSubmitted { job, graph, user });
+        self.step(Event::JobSubmitted { job, graph, user, time_limit });
     }
 
     fn release(&mut self, job: JobId) {

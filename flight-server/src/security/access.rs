@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use windrow_auth::{ClusterKey, Principal, Role};
-use windrow_core::config::SecurityConfig;
+use windrow_core::config::{ConnectionsConfig, SecurityConfig};
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_planner::{Allowed, StorePolicy, Stores};
 
@@ -19,6 +19,7 @@ pub struct Access {
     credentials: Option<Arc<Credentials>>,
     tls: Option<Arc<ServerTls>>,
     audit: Option<Arc<AuditLog>>,
+    connections: ConnectionsConfig,
 }
 
 impl Access {
@@ -26,14 +27,14 @@ impl Access {
     /// tests of other things.
     #[must_use]
     pub fn open() -> Self {
-        Self { key: ClusterKey::random(), credentials: None, tls: None, audit: None }
+        Self { key: ClusterKey::random(), credentials: None, tls: None, audit: None, connections: ConnectionsConfig::default() }
     }
 
     /// Lets in whoever holds the cluster's key, and nobody else.
     #[must_use]
     pub fn with_key(key: ClusterKey) -> Self {
         let credentials = Some(Arc::new(Credentials::of_key(&key)));
-        Self { key, credentials, tls: None, audit: None }
+        Self { key, credentials, ..Self::open() }
     }
 
     /// As `config` says: users, tokens, JWT and certificates, beside the holders of the cluster's key.
@@ -42,7 +43,8 @@ impl Access {
     /// `InvalidConfig` for files that cannot be read or do not go together.
     pub fn configured(key: ClusterKey, config: &SecurityConfig) -> Result<Self> {
         let credentials = Some(Arc::new(Credentials::configured(&key, config)?));
-        Ok(Self { key, credentials, tls: ServerTls::configured(config)?.map(Arc::new), audit: None })
+        let tls = ServerTls::configured(config)?.map(Arc::new);
+        Ok(Self { key, credentials, tls, ..Self::open() })
     }
 
     /// With a line in `security.audit_log`, if `config` names one, for each call that clients make. For the listener of a scheduler.
@@ -52,6 +54,18 @@ impl Access {
     pub fn audited(mut self, config: &SecurityConfig) -> Result<Self> {
         self.audit = config.audit_log.as_deref().map(AuditLog::open).transpose()?;
         Ok(self)
+    }
+
+    /// With these limits on the connections that clients make.
+    #[must_use]
+    pub fn limited(mut self, connections: &ConnectionsConfig) -> Self {
+        self.connections = connections.clone();
+        self
+    }
+
+    /// The limits on the connections that clients make.
+    pub(crate) fn connections(&self) -> &ConnectionsConfig {
+        &self.connections
     }
 
     /// Whether callers say who they are.

@@ -153,6 +153,11 @@ impl Credentials {
         verified.ok_or(Refused::Unknown)
     }
 
+    /// The user whose certificate a connection has shown, as long as they are one.
+    pub(super) fn certified(&self, name: &str) -> Result<Verified, Refused> {
+        self.passwords.as_ref().and_then(|users| users.user(name)).map(Verified::from).ok_or(Refused::Unknown)
+    }
+
     fn executor(&self, sealed: &str, now: u64) -> bool {
         let bytes = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(sealed).ok();
         bytes.is_some_and(|bytes| self.executors.open::<ExecutorPass>(&bytes, now).is_ok())

@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::{Code, Status};
 use tower::Layer;
 use windrow_auth::{Principal, Role, Verb, authorize};
+use windrow_core::config::ConnectionsConfig;
 
 use super::access::Access;
 use super::audit::{AuditLog, Record};
@@ -19,7 +21,8 @@ use super::caller::Caller;
 use super::credentials::{Credentials, OWNER, Refused, Verified};
 use crate::control::CONNECT_PATH;
 use crate::fetch::{REDEEM_PATH, is_for_clients};
-use crate::listener::Peer;
+use crate::listener::{OpenCall, Peer};
+use crate::request_limits::Bounded;
 use crate::wire::to_status;
 
 /// The one call that takes a name and a password, and answers with a token.
@@ -41,12 +44,14 @@ pub(crate) struct AuthenticateLayer {
     /// Where calls of clients are written down.
     audit: Option<Arc<AuditLog>>,
     serves: Serves,
+    connections: Arc<ConnectionsConfig>,
 }
 
 impl AuthenticateLayer {
     pub(crate) fn new(access: &Access, serves: Serves) -> Self {
         let audit = access.audit().filter(|_log| serves == Serves::Statements).cloned();
-        Self { credentials: access.credentials().cloned(), audit, serves }
+        let connections = Arc::new(access.connections().clone());
+        Self { credentials: access.credentials().cloned(), audit, serves, connections }
     }
 
     async fn record(&self, path: &str, peer: &Peer) -> Record {
@@ -81,7 +86,8 @@ impl AuthenticateLayer {
             Some(credentials) => {
                 // Users log in at the scheduler alone.
                 let may_log_in = self.serves == Serves::Statements && path == HANDSHAKE_PATH;
-                verify(credentials, may_log_in, headers, peer, record).await.map_err(|refused| refuse(&refused))?
+                let certified = peer.certified.as_deref().filter(|_name| self.serves == Serves::Statements);
+                verify(credentials, (may_log_in, certified), headers, peer, record).await.map_err(|refused| refuse(&refused))?
             }
             None => self.anybody(path).into(),
         };
@@ -133,12 +139,19 @@ where
                 Ok(Verified { principal, login }) => {
                     peer.is_welcome();
                     request.headers_mut().remove(AUTHORIZATION);
+                    if principal == Principal::Executor {
+                        peer.is_of_member();
+                    } else {
+                        request = request.map(|body| Bounded::new(body, &rules.connections));
+                    }
+                    let call = peer.call();
                     request.extensions_mut().insert(Caller { principal, login, peer });
                     if !record.is_kept() {
-                        return inner.call(request).await;
+                        return inner.call(request).await.map(|answer| held_by(call, answer));
                     }
                     request.extensions_mut().insert(record.clone());
-                    inner.call(counted_request(request, &record)).await.map(|answer| counted_answer(answer, record))
+                    let answer = inner.call(counted_request(request, &record)).await;
+                    answer.map(|answer| held_by(call, counted_answer(answer, record)))
                 }
                 Err(status) => {
                     record.ended(Some(&status));
@@ -150,13 +163,27 @@ where
     }
 }
 
+/// `answer`, with which `call` ends.
+fn held_by(call: OpenCall, answer: Response<Body>) -> Response<Body> {
+    answer.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _open = &call;
+            frame
+        }))
+    })
+}
+
 async fn verify(
     credentials: &Credentials,
-    may_log_in: bool,
+    (may_log_in, certified): (bool, Option<&str>),
     headers: &HeaderMap,
     peer: &Peer,
     record: &Record,
 ) -> Result<Verified, Refused> {
+    if let Some(name) = certified.filter(|_name| !headers.contains_key(AUTHORIZATION)) {
+        record.claims(name);
+        return credentials.certified(name);
+    }
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Refused::Unknown) };
     let text = value.to_str().map_err(|_not_ascii| Refused::Unknown)?;

@@ -5,7 +5,7 @@
 //! layer.rs        the one layer that asks                caller.rs        what it found, for the services behind it
 //! dial.rs         how this process calls others          tls.rs           certificates, read again when they change
 //! audit.rs        a line for each call of a client       redact.rs        what of a statement may stand in it
-//! audited.rs      answers, counted until they end
+//! audited.rs      answers, counted until they end        certified.rs     whom a certificate names
 //! ```
 //!
 //! What a principal may do is decided by `windrow_auth::authorize` alone. Next: `control/mod.rs`.
@@ -14,6 +14,7 @@ mod access;
 mod audit;
 mod audited;
 mod caller;
+pub(crate) mod certified;
 mod credentials;
 mod dial;
 mod layer;

@@ -1,12 +1,14 @@
 //! Who is let in, asked of real listeners: every path of every service, with every credential that must not open it.
 
 mod audit;
+mod connections;
 mod data;
 mod house;
 mod limits;
 mod malformed;
 mod tenants;
 mod tickets;
+mod tls;
 mod wire;
 
 use std::sync::Arc;

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -22,8 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The certificate and key of a listener.
 pub(crate) struct ServerTls {
-    certificate: PathBuf,
-    key: PathBuf,
+    files: Files,
     clock: SystemClock,
     current: Mutex<Current>,
 }
@@ -34,12 +36,21 @@ struct Current {
     looked: Millis,
 }
 
-/// When the two files were written last.
-type Changed = (Option<SystemTime>, Option<SystemTime>);
+/// What the configuration is read from.
+#[derive(Debug, Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Signs the certificates of clients.
+    client_ca: Option<PathBuf>,
+}
+
+/// When the files were written last.
+type Changed = [Option<SystemTime>; 3];
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("ServerTls").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -51,18 +62,21 @@ impl ServerTls {
     pub(super) fn configured(config: &SecurityConfig) -> Result<Option<Self>> {
         match (&config.tls_certificate, &config.tls_key) {
             (None, None) => Ok(None),
-            (Some(certificate), Some(key)) => Self::new(certificate.clone(), key.clone()).map(Some),
+            (Some(certificate), Some(key)) => {
+                let (certificate, key, client_ca) = (certificate.clone(), key.clone(), config.tls_client_ca.clone());
+                Self::new(Files { certificate, key, client_ca }).map(Some)
+            }
             _ => Err(Error::new(ErrorKind::InvalidConfig, "a certificate and its key go together")
                 .with_help("give both --tls-certificate and --tls-key; `windrow certs init` makes them")),
         }
     }
 
-    fn new(certificate: PathBuf, key: PathBuf) -> Result<Self> {
-        let changed = changed(&certificate, &key);
-        let config = Arc::new(server_config(&certificate, &key)?);
+    fn new(files: Files) -> Result<Self> {
+        let changed = files.changed();
+        let config = Arc::new(files.server_config()?);
         let clock = SystemClock::new();
         let current = Mutex::new(Current { config, changed, looked: clock.now() });
-        Ok(Self { certificate, key, clock, current })
+        Ok(Self { files, clock, current })
     }
 
     /// Encrypts a connection that was accepted.
@@ -78,11 +92,11 @@ impl ServerTls {
             return Arc::clone(&current.config);
         }
         current.looked = now;
-        let changed = changed(&self.certificate, &self.key);
+        let changed = self.files.changed();
         if changed != current.changed {
-            match server_config(&self.certificate, &self.key) {
+            match self.files.server_config() {
                 Ok(config) => {
-                    tracing::info!(certificate = %self.certificate.display(), "a new certificate is in use");
+                    tracing::info!(certificate = %self.files.certificate.display(), "a new certificate is in use");
                     (current.config, current.changed) = (Arc::new(config), changed);
                 }
                 // The files are perhaps half written: looked at again soon.
@@ -93,32 +107,53 @@ impl ServerTls {
     }
 }
 
-fn changed(certificate: &Path, key: &Path) -> Changed {
-    let written = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified()).ok();
-    (written(certificate), written(key))
+impl Files {
+    fn changed(&self) -> Changed {
+        let written = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified()).ok();
+        [written(&self.certificate), written(&self.key), self.client_ca.as_deref().and_then(written)]
+    }
+
+    fn server_config(&self) -> Result<ServerConfig> {
+        let Self { certificate, key, client_ca } = self;
+        let chain = certificates(certificate)?;
+        let bytes = windrow_auth::read_private(key)?;
+        let private = PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| unfit(key, &source))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|source| unfit(certificate, &source))?;
+        let builder = match client_ca {
+            None => builder.with_no_client_auth(),
+            Some(authority) => builder.with_client_cert_verifier(verifier(authority, provider)?),
+        };
+        let mut config = builder.with_single_cert(chain, private).map_err(|source| unfit(key, &source))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
 }
 
-fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig> {
-    let unfit = |path: &Path, source: &dyn fmt::Display| {
-        Error::new(ErrorKind::InvalidConfig, format!("'{}' cannot be used for TLS: {source}", path.display()))
-    };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate)?)
-        .collect::<Result<_, _>>()
-        .map_err(|source| unfit(certificate, &source))?;
-    if chain.is_empty() {
-        return Err(unfit(certificate, &"it holds no certificate in PEM form"));
+/// Verifies the certificates of those clients that show one; the others bring another credential, as executors do.
+fn verifier(authority: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(authority)? {
+        roots.add(certificate).map_err(|source| unfit(authority, &source))?;
     }
-    let bytes = windrow_auth::read_private(key)?;
-    let private = PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| unfit(key, &source))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|source| unfit(certificate, &source))?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|source| unfit(key, &source))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    builder.allow_unauthenticated().build().map_err(|source| unfit(authority, &source))
+}
+
+/// The certificates of a file, of which there is one at least.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let all = all.map_err(|source| unfit(path, &source))?;
+    if all.is_empty() {
+        return Err(unfit(path, &"it holds no certificate in PEM form"));
+    }
+    Ok(all)
+}
+
+fn unfit(path: &Path, source: &dyn fmt::Display) -> Error {
+    Error::new(ErrorKind::InvalidConfig, format!("'{}' cannot be used for TLS: {source}", path.display()))
 }
 
 /// The bytes of a file that settings name.

@@ -20,6 +20,6 @@ impl CoordinatorSession {
     /// # Errors
     /// Those of planning.
     pub async fn describe_over(&self, sql: &str, frames: &Frames) -> Result<Description> {
-        in_time(self.planner.describe_over(sql, frames)).await
+        in_time(self.time_limit(), self.planner.describe_over(sql, frames)).await
     }
 }

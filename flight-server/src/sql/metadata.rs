@@ -86,7 +86,9 @@ async fn tables(query: CommandGetTables, session: &CoordinatorSession) -> Result
     let keep_views = session.planner().query_settings().wire_views;
     let none = Schema::empty();
     for table in session.planner().tables(builder.include_schema()).await? {
-        let columns = table.columns.map(|columns| wire_schema::for_drivers(&columns, keep_views));
+        let of_table = (table.catalog.as_str(), table.schema.as_str(), table.name.as_str());
+        let columns =
+            table.columns.map(|columns| wire_schema::for_drivers(&wire_schema::of_table(&columns, of_table), keep_views));
         let columns = columns.as_deref().unwrap_or(&none);
         builder.append(table.catalog, table.schema, table.name, table.kind.name(), columns).map_err(unbuilt)?;
     }

@@ -389,7 +389,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// A duration as in settings: `10m`.
-fn humantime(duration: Duration) -> String {
+pub(super) fn humantime(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match () {
         () if duration.subsec_nanos() > 0 => format!("{}ms", duration.as_millis()),

@@ -1,17 +1,23 @@
 //! Which session a request belongs to: the one that its header, its cookie or its login names, else that of its connection. Each has an
 //! owner, and is nobody else's. Next: `session_options.rs`.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request};
 use uuid::Uuid;
 use windrow_auth::{Principal, authorize_use};
+use windrow_core::clock::{Clock, Millis, SystemClock};
 use windrow_core::{Error, ErrorKind, Result};
+use windrow_executor::timer;
 
+use super::results::humantime;
 use crate::coordinator::Coordinator;
+use crate::listener::Stay;
+use crate::routine::Routine;
 use crate::security::Caller;
 use crate::session::CoordinatorSession;
 
@@ -21,6 +27,9 @@ pub const SESSION_HEADER: &str = "x-windrow-session";
 /// The cookie that names a session, for drivers that keep cookies.
 pub(super) const COOKIE: &str = "arrow_flight_session_id";
 
+/// Between two looks for sessions that nobody uses: an eighth of the time that they may be idle, at least and at most this.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
+
 /// Sessions that are open; beyond it the one unused for longest is closed.
 const SESSIONS_MAX: usize = 4096;
 
@@ -29,6 +38,9 @@ const SESSIONS_MAX: usize = 4096;
 pub(super) struct Sessions {
     coordinator: Arc<Coordinator>,
     open: Arc<Mutex<Open>>,
+    clock: Arc<dyn Clock>,
+    /// Closes those that nobody uses.
+    _closing: Option<Routine>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +50,8 @@ struct Open {
     connections: BTreeMap<u64, u64>,
     /// Counts uses, to find the oldest.
     uses: u64,
+    /// The last ones that were closed because nobody used them, with their owners.
+    idle: VecDeque<(u64, Principal)>,
 }
 
 #[derive(Debug)]
@@ -45,18 +59,22 @@ struct Entry {
     session: Arc<CoordinatorSession>,
     owner: Principal,
     used: u64,
+    /// When it was seen in use last.
+    used_at: Millis,
+    /// Keeps its connection open, for which nothing else would name it.
+    stay: Option<Stay>,
     /// A cookie names it too, so that it outlives the connection it began on.
     has_cookie: bool,
 }
 
 impl Open {
-    fn insert(&mut self, name: u64, session: Arc<CoordinatorSession>, owner: Principal) {
+    fn insert(&mut self, name: u64, session: Arc<CoordinatorSession>, owner: Principal, now: Millis) {
         if self.sessions.len() >= SESSIONS_MAX {
             let oldest = self.sessions.iter().min_by_key(|(_, entry)| entry.used).map(|(name, _)| *name);
             oldest.map(|name| self.remove(name));
         }
         self.uses += 1;
-        self.sessions.insert(name, Entry { session, owner, used: self.uses, has_cookie: false });
+        self.sessions.insert(name, Entry { session, owner, used: self.uses, used_at: now, stay: None, has_cookie: false });
     }
 
     fn remove(&mut self, name: u64) -> bool {
@@ -65,12 +83,56 @@ impl Open {
     }
 
     /// The session `name`; nobody but its owner learns that it is there.
-    fn get(&mut self, name: u64, caller: &Principal) -> Result<Option<Arc<CoordinatorSession>>> {
+    fn get(&mut self, name: u64, caller: &Principal, now: Millis) -> Result<Option<Arc<CoordinatorSession>>> {
         self.uses += 1;
         let Some(entry) = self.sessions.get_mut(&name) else { return Ok(None) };
         authorize_use(caller, Some(&entry.owner), "session").map_err(|_not_the_owner| closed())?;
-        entry.used = self.uses;
+        (entry.used, entry.used_at) = (self.uses, now);
         Ok(Some(Arc::clone(&entry.session)))
+    }
+}
+
+impl Open {
+    /// Closes the sessions that were not used for `most`, and hands them out to be dropped without the lock.
+    fn close_idle(&mut self, now: Millis, most: Duration) -> Vec<Arc<CoordinatorSession>> {
+        for entry in self.sessions.values_mut().filter(|entry| is_in_use(&entry.session)) {
+            entry.used_at = now;
+        }
+        let idle = self.sessions.iter().filter(|(_, entry)| entry.used_at.after(most) <= now);
+        let idle: Vec<_> = idle.map(|(name, entry)| (*name, entry.owner.clone(), Arc::clone(&entry.session))).collect();
+        idle.into_iter()
+            .map(|(name, owner, session)| {
+                tracing::info!(session = %session.id(), "a session that nobody used is closed");
+                self.remove(name);
+                self.idle.push_back((name, owner));
+                if self.idle.len() > SESSIONS_MAX {
+                    self.idle.pop_front();
+                }
+                session
+            })
+            .collect()
+    }
+
+    /// Whether this was a session of the caller's that nobody used.
+    fn was_idle(&self, name: u64, caller: &Principal) -> bool {
+        let of_caller = |owner: &Principal| authorize_use(caller, Some(owner), "session").is_ok();
+        self.idle.iter().any(|(idle, owner)| *idle == name && of_caller(owner))
+    }
+}
+
+/// Whether a call of a session or one of its statements is there: then others than the list hold it.
+fn is_in_use(session: &Arc<CoordinatorSession>) -> bool {
+    Arc::strong_count(session) > 1 || session.is_in_use()
+}
+
+/// Closes idle sessions until the server is gone.
+async fn close_idle(open: Weak<Mutex<Open>>, clock: Arc<dyn Clock>, most: Duration) {
+    let pause = (most / 8).clamp(LOOK_EVERY.0, LOOK_EVERY.1);
+    loop {
+        timer::sleep(pause).await;
+        let Some(open) = open.upgrade() else { return };
+        let closed = open.lock().close_idle(clock.now(), most);
+        drop(closed);
     }
 }
 
@@ -87,14 +149,17 @@ pub(super) enum Naming {
 
 impl Sessions {
     pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
-        Self { coordinator, open: Arc::default() }
+        let (open, clock, most) = (Arc::default(), SystemClock::shared(), coordinator.session_config().idle_max);
+        let closing = close_idle(Arc::downgrade(&open), Arc::clone(&clock), most);
+        let closing = (!most.is_zero()).then(|| Routine::spawn("sessions", "idle", closing));
+        Self { coordinator, open, clock, _closing: closing }
     }
 
     /// Opens a session and returns its name.
     pub(super) async fn open(&self, caller: &Caller, settings: &[(String, String)]) -> Result<u64> {
         let session = self.coordinator.open_session_for(&caller.principal, settings).await?;
         let name = unguessable();
-        self.open.lock().insert(name, session, caller.principal.clone());
+        self.open.lock().insert(name, session, caller.principal.clone(), self.clock.now());
         Ok(name)
     }
 
@@ -110,7 +175,7 @@ impl Sessions {
             Naming::Connection(connection) => open.connections.get(&connection).copied(),
         };
         let Some(name) = name else { return Ok(None) };
-        let session = open.get(name, &caller.principal)?;
+        let session = open.get(name, &caller.principal, self.clock.now())?;
         open.remove(name);
         Ok(session)
     }
@@ -122,7 +187,7 @@ impl Sessions {
     pub(super) async fn of<T>(&self, request: &Request<T>) -> Result<Arc<CoordinatorSession>> {
         let caller = caller_in(request.extensions())?;
         match naming(request.metadata(), caller)? {
-            Naming::Request(name) => self.open.lock().get(name, &caller.principal)?.ok_or_else(closed),
+            Naming::Request(name) => self.named(name, &caller.principal),
             Naming::Login(name) => self.of_login(name, caller).await,
             Naming::Connection(connection) => self.of_connection(connection, caller).await.map(|(_, session)| session),
         }
@@ -139,6 +204,7 @@ impl Sessions {
                 let (name, _session) = self.of_connection(connection, caller).await?;
                 if let Some(entry) = self.open.lock().sessions.get_mut(&name) {
                     entry.has_cookie = true;
+                    entry.stay = None;
                 }
                 Ok(Some(name))
             }
@@ -146,18 +212,32 @@ impl Sessions {
         }
     }
 
+    /// The session that a request names.
+    fn named(&self, name: u64, caller: &Principal) -> Result<Arc<CoordinatorSession>> {
+        let mut open = self.open.lock();
+        if let Some(session) = open.get(name, caller, self.clock.now())? {
+            return Ok(session);
+        }
+        if !open.was_idle(name, caller) {
+            return Err(closed());
+        }
+        let most = humantime(self.coordinator.session_config().idle_max);
+        Err(Error::new(ErrorKind::NotFound, format!("this session was not used for {most} and is closed; connect again"))
+            .with_help("session.idle_max of the scheduler says how long sessions stay"))
+    }
+
     /// A login outlives the server that gave it out: its session begins anew then.
     async fn of_login(&self, name: u64, caller: &Caller) -> Result<Arc<CoordinatorSession>> {
-        if let Some(own) = self.open.lock().get(name, &caller.principal)? {
+        if let Some(own) = self.open.lock().get(name, &caller.principal, self.clock.now())? {
             return Ok(own);
         }
         let session = self.coordinator.open_session_for(&caller.principal, &[]).await?;
         let mut open = self.open.lock();
         // Another request of the login may have been faster.
-        if let Some(own) = open.get(name, &caller.principal)? {
+        if let Some(own) = open.get(name, &caller.principal, self.clock.now())? {
             return Ok(own);
         }
-        open.insert(name, Arc::clone(&session), caller.principal.clone());
+        open.insert(name, Arc::clone(&session), caller.principal.clone(), self.clock.now());
         Ok(session)
     }
 
@@ -172,8 +252,11 @@ impl Sessions {
         let name = unguessable();
         {
             let mut open = self.open.lock();
-            open.insert(name, Arc::clone(&session), caller.principal.clone());
+            open.insert(name, Arc::clone(&session), caller.principal.clone(), self.clock.now());
             open.connections.insert(connection, name);
+            if let Some(entry) = open.sessions.get_mut(&name) {
+                entry.stay = Some(caller.peer.stay());
+            }
         }
         let open = Arc::downgrade(&self.open);
         caller.peer.on_close(move || {
@@ -197,7 +280,7 @@ impl Sessions {
             open.remove(name);
             return Ok(None);
         }
-        Ok(open.get(name, &caller.principal)?.map(|session| (name, session)))
+        Ok(open.get(name, &caller.principal, self.clock.now())?.map(|session| (name, session)))
     }
 }
 

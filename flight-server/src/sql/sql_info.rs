@@ -11,12 +11,10 @@ use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{CommandGetSqlInfo, SqlInfo};
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 use windrow_core::Result;
+use windrow_planner::TEXT_BYTES_MAX;
 
 use super::metadata::unbuilt;
 use crate::session::CoordinatorSession;
-
-/// Bytes of one statement that the planner takes.
-const STATEMENT_MAX: i64 = 4 << 20;
 
 /// Words that only the parser reserves among those that SQL:2003 has too: drivers quote the standard's by themselves.
 const STANDARD: [&str; 38] = [
@@ -228,7 +226,7 @@ fn limits(info: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlMaxUsernameLength,
     ];
     unlimited.into_iter().for_each(|code| info.append(code, 0_i64));
-    info.append(SqlInfo::SqlMaxStatementLength, STATEMENT_MAX);
+    info.append(SqlInfo::SqlMaxStatementLength, TEXT_BYTES_MAX as i64);
     // Unquoted names become lower case, quoted ones stay; nulls are larger than everything; there are no transactions. The protocol
     // says 32 bits for these four, and drivers read 64.
     info.append(SqlInfo::SqlIdentifierCase, 3_i64);

@@ -16,6 +16,7 @@ use futures::stream::{BoxStream, Stream};
 use futures::{StreamExt, TryStreamExt};
 use tonic::Status;
 use windrow_core::{Error, Result};
+use windrow_planner::origin::column_of;
 
 use crate::wire::to_status;
 
@@ -32,6 +33,11 @@ pub(super) fn for_drivers(schema: &SchemaRef, keep_views: bool) -> SchemaRef {
         Arc::new(with_sql_metadata(field.as_ref().clone().with_data_type(wire)))
     });
     hydrated(&Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
+}
+
+/// The columns of a table, each of which says of which.
+pub(super) fn of_table(columns: &SchemaRef, table: (&str, &str, &str)) -> SchemaRef {
+    Arc::new(Schema::new(columns.fields().iter().map(|field| column_of(field, table)).collect::<Vec<Field>>()))
 }
 
 /// The schema for our own clients, who know every type of Arrow's: only dictionaries become their values.

@@ -114,6 +114,10 @@ impl SchemaProvider for Tables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        listed_in(&self.scope, &self.schema).iter().any(|listed| listed.name == name)
+        match self.schema.as_str() {
+            TEMP => self.scope.temporary.as_ref().is_some_and(|temporary| temporary.find(name).is_some()),
+            SEARCH | SYSTEM => listed_in(&self.scope, &self.schema).iter().any(|listed| listed.name == name),
+            schema => self.scope.objects.find(schema, name).is_some(),
+        }
     }
 }

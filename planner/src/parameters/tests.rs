@@ -130,6 +130,18 @@ async fn missing_and_superfluous_values_are_refused() {
 }
 
 #[tokio::test]
+async fn a_number_that_asks_for_billions_of_values_is_refused_before_any_has_room() {
+    let session = session();
+    for sql in ["SELECT $4000000000", "SELECT ?4000000000", "PREPARE p AS SELECT $4000000000", "SELECT $10001"] {
+        for error in [session.describe(sql).await.unwrap_err(), refusal(&session, sql, None).await] {
+            assert_eq!(error.kind, ErrorKind::InvalidQuery, "{sql}");
+            assert!(error.message.contains("at most 10000"), "{sql}: {error}");
+        }
+    }
+    assert_eq!(session.describe("SELECT $10000").await.unwrap().parameters.fields().len(), 10_000);
+}
+
+#[tokio::test]
 async fn several_rows_are_one_query_after_the_other() {
     let session = session();
     let values = row(vec![("0", Arc::new(Int64Array::from(vec![30, 10, 20])) as ArrayRef)]);

@@ -30,9 +30,7 @@ use windrow_core::{Error, ErrorKind};
 use super::names::shortened;
 use super::size::{Size, external, within};
 use crate::budget;
-
-/// Parameters of one plan.
-const PARAMETERS_MAX: u32 = 10_000;
+use crate::parameters::PARAMETERS_MAX;
 
 /// Reads one plan.
 pub(super) struct Reader<'a> {
@@ -223,10 +221,7 @@ impl SubstraitConsumer for Reader<'_> {
     }
 
     async fn consume_dynamic_parameter(&self, parameter: &DynamicParameter, _input: &DFSchema) -> Result<Expr> {
-        if parameter.parameter_reference >= PARAMETERS_MAX {
-            return within("parameters", parameter.parameter_reference as usize, PARAMETERS_MAX as usize)
-                .and(Err(malformed("a parameter's number")));
-        }
+        within("parameters", (parameter.parameter_reference as usize).saturating_add(1), PARAMETERS_MAX)?;
         let id = format!("${}", parameter.parameter_reference + 1);
         let wants = parameter.r#type.as_ref().map(|wants| from_substrait_type(self, wants, &[], &mut 0)).transpose()?;
         let field = wants.map(|wants| Arc::new(Field::new(&id, wants, true)));

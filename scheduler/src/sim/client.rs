@@ -81,7 +81,7 @@ impl World {
         };
         let model = ModelJob { graph, ready, received, again, is_kept, habit, is_judged, is_over: false, poison };
         self.jobs.insert(job, model);
-        self.step(Event::JobSubmitted { job, graph: told, user: "sim".into() });
+        self.step(Event::JobSubmitted { job, graph: told, user: "sim".into(), time_limit: None });
         if is_kept {
             self.step(Event::ResultKept { job });
         }

@@ -135,7 +135,7 @@ fn who_ends_executors_is_found_alone_and_who_was_merely_there_is_not() {
     cluster.submit(one_stage(2));
     let other = JobId(2);
     let graph = Arc::new(StageGraph { stages: one_stage(6), settings: Vec::new() });
-    cluster.step(Event::JobSubmitted { job: other, graph, user: "ann".into() });
+    cluster.step(Event::JobSubmitted { job: other, graph, user: "ann".into(), time_limit: None });
     let mut incarnations = [1_u64; 3];
     let mut deaths = 0;
     for _ in 0..40 {

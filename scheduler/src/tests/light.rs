@@ -3,8 +3,12 @@
 use super::*;
 
 fn submit(cluster: &mut Cluster, job: u64, stages: Vec<Stage>) -> Vec<Action> {
+    submit_for(cluster, job, stages, "ann")
+}
+
+fn submit_for(cluster: &mut Cluster, job: u64, stages: Vec<Stage>, user: &str) -> Vec<Action> {
     let graph = Arc::new(StageGraph { stages, settings: Vec::new() });
-    cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: "ann".into() })
+    cluster.step(Event::JobSubmitted { job: JobId(job), graph, user: user.into(), time_limit: None })
 }
 
 /// The jobs that a step launched.
@@ -71,4 +75,19 @@ fn a_light_task_that_is_lost_or_fails_runs_again() {
     cluster.finish_all();
     assert_eq!(cluster.scheduler.job_progress(JobId(10)).unwrap().phase, JobPhase::Succeeded);
     assert!(cluster.scheduler.executors().iter().all(|executor| executor.used == 0));
+}
+
+#[test]
+fn security_m14_light_tasks_count_as_slots_of_their_user() {
+    let config = SchedulerConfig { user_slots_percent: 50, ..SchedulerConfig::default() };
+    let mut cluster = Cluster::new(config, &[1, 1, 1, 1]);
+    cluster.submit(one_stage(8));
+    assert_eq!(cluster.running.len(), 2, "half of the slots");
+    assert_eq!(launched(&submit_for(&mut cluster, 2, one_stage(8), "bob")), [2, 2], "the other half");
+    assert!(launched(&submit(&mut cluster, 10, one_stage(1))).is_empty(), "she holds her half: none beside it");
+    assert_eq!(launched(&submit_for(&mut cluster, 20, one_stage(1), "eve")), [20], "who holds nothing does not wait");
+    assert_eq!(launched(&submit_for(&mut cluster, 21, one_stage(1), "eve")), [21]);
+    assert!(launched(&submit_for(&mut cluster, 22, one_stage(1), "eve")).is_empty(), "these two are her half");
+    cluster.finish_all();
+    assert!([10, 20, 21, 22].iter().all(|job| cluster.scheduler.job_progress(JobId(*job)).unwrap().phase == JobPhase::Succeeded));
 }

@@ -93,7 +93,7 @@ fn a_held_job_leaves_the_cluster_to_others_and_ends_when_it_is_given_up() {
     let mut cluster = held_above(100);
     let other = JobId(JOB.0 + 1);
     let graph = Arc::new(StageGraph { stages: one_stage(2), settings: Vec::new() });
-    cluster.step(Event::JobSubmitted { job: other, graph, user: "ann".into() });
+    cluster.step(Event::JobSubmitted { job: other, graph, user: "ann".into(), time_limit: None });
     cluster.finish_all();
     assert_eq!(cluster.scheduler.job_progress(other).unwrap().phase, JobPhase::Succeeded);
     cluster.step(Event::JobReleased { job: JOB });

@@ -76,6 +76,34 @@ fn a_token_is_printed_once_and_alone() {
     assert_eq!(mode(&file), 0o600);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_token_is_refused_without_a_restart() {
+    let folder = program::scratch("removed-token");
+    let (tokens, secret) = (folder.join("tokens"), folder.join("secret"));
+    let (tokens, secret) = (tokens.to_str().unwrap(), secret.to_str().unwrap());
+    let token = |arguments: &[&str]| done(&program::run(&[&["token"], arguments, &["--tokens-file", tokens]].concat(), ""));
+    let create = |name: &str| token(&["create", name]).0.trim_end().to_owned();
+    let (robot, other) = (create("robot"), create("other"));
+    let scheduler = ["scheduler", "--bind", "127.0.0.1:0", "--secret-file", secret, "--tokens-file", tokens];
+    let (_scheduler, url) = program::Process::listening(&scheduler);
+    let ask = |token: &str| {
+        let mut command = program::command(&["status", "--connect", &url]);
+        command.env("XDG_STATE_HOME", &folder).env("WINDROW_TOKEN", token).output().unwrap().status.code()
+    };
+    assert_eq!((ask(&robot), ask(&other)), (Some(0), Some(0)));
+    let (listed, _) = token(&["list"]);
+    assert!(listed.contains("robot  reader") && listed.contains("never") && listed.lines().count() == 3, "{listed}");
+    assert!(!listed.contains(robot.rsplit('.').next().unwrap()), "{listed}");
+    let (_, said) = token(&["remove", "robot"]);
+    assert!(said.contains("removed 1 token of robot"), "{said}");
+    let refused = async || (ask(&robot) == Some(3)).then_some(());
+    windrow_tests::wait::until("the scheduler's refusal", program::LIMIT, refused).await;
+    assert_eq!(ask(&other), Some(0));
+    let again = program::run(&["token", "remove", "robot", "--tokens-file", tokens], "");
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("no token of 'robot'"), "{}", text(&again.stderr));
+}
+
 #[test]
 fn a_secret_is_made_for_its_owner_and_never_replaced_or_shown() {
     let folder = program::scratch("secret");

@@ -20,3 +20,4 @@ mod program;
 mod refusals;
 mod security;
 mod stores;
+mod time_limit;

@@ -105,6 +105,75 @@ async fn columns_say_what_sql_calls_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn plain_columns_say_of_which_table_they_are() {
+    let table = Table::new(1, 5, 3);
+    let cluster = Cluster::start(1, 2).await;
+    let mut client = cluster.client().await;
+    for sql in [
+        format!("CREATE EXTERNAL TABLE things STORED AS CSV LOCATION '{}/'", table.folder().display()),
+        "CREATE SCHEMA other".to_owned(),
+        format!("CREATE EXTERNAL TABLE other.things STORED AS CSV LOCATION '{}/'", table.folder().display()),
+        "CREATE TEMPORARY TABLE mine AS SELECT 1 AS n".to_owned(),
+        "CREATE VIEW v AS SELECT id FROM things".to_owned(),
+    ] {
+        client.execute_update(sql, None).await.unwrap();
+    }
+    let say = |schema: &Schema| {
+        let get = |field: &arrow::datatypes::Field, key: &str| field.metadata().get(&format!("ARROW:FLIGHT:SQL:{key}")).cloned();
+        let of = |field: &arrow::datatypes::Field| {
+            let names = ["CATALOG_NAME", "SCHEMA_NAME", "TABLE_NAME"].map(|key| get(field, key));
+            names.into_iter().collect::<Option<Vec<_>>>().map_or_else(|| "-".to_owned(), |names| names.join("."))
+        };
+        schema.fields().iter().map(|field| of(field)).collect::<Vec<_>>().join(" ")
+    };
+    let (things, others) = ("windrow.public.things", "windrow.other.things");
+    for (sql, expected) in [
+        (
+            "SELECT id, name AS label, id + 1 FROM things WHERE one = 1 ORDER BY id LIMIT 2".to_owned(),
+            format!("{things} {things} -"),
+        ),
+        ("SELECT a.id, b.name FROM things AS a JOIN other.things AS b ON a.id = b.id".to_owned(), format!("{things} {others}")),
+        (
+            "SELECT b.name, mine.n FROM mine LEFT JOIN other.things b ON b.id = mine.n".to_owned(),
+            format!("{others} windrow.temp.mine"),
+        ),
+        ("SELECT name, count(*) FROM things GROUP BY name".to_owned(), format!("{things} -")),
+        ("SELECT DISTINCT name FROM things WHERE id IN (SELECT id FROM other.things)".to_owned(), things.to_owned()),
+        ("SELECT id, row_number() OVER (ORDER BY id) FROM things".to_owned(), format!("{things} -")),
+        (format!("SELECT id FROM {}", table.name()), "-".to_owned()),
+        ("SELECT id FROM v".to_owned(), "-".to_owned()),
+        ("SELECT id FROM things UNION ALL SELECT id FROM other.things".to_owned(), "-".to_owned()),
+        ("SELECT state FROM system.queries".to_owned(), "windrow.system.queries".to_owned()),
+    ] {
+        let described = of_get_schema(&mut client, statement(&sql)).await;
+        assert_eq!(say(&described), expected, "{sql}");
+        let prepared = client.prepare(sql.clone(), None).await.unwrap();
+        assert_eq!(prepared.dataset_schema().unwrap(), &described, "{sql}");
+        let info = client.execute(sql.clone(), None).await.unwrap();
+        assert_eq!(info.clone().try_decode_schema().unwrap(), described, "{sql}");
+        let (schema, batches) = of_rows(&mut client, info.endpoint[0].ticket.clone().unwrap()).await;
+        assert_eq!(schema.as_ref(), &described, "{sql}");
+        assert!(batches.iter().all(|batch| batch.schema_ref() == &schema), "{sql}");
+    }
+    // What is listed of a table is what its columns say of themselves in a result.
+    let request = arrow_flight::sql::CommandGetTables {
+        table_name_filter_pattern: Some("things".to_owned()),
+        include_schema: true,
+        ..Default::default()
+    };
+    let info = client.get_tables(request).await.unwrap();
+    let listed = read(&mut client, info).await.remove(0);
+    let schemas = arrow::array::AsArray::as_binary::<i32>(listed.column(4).as_ref());
+    let listed: Vec<Schema> =
+        schemas.iter().map(|bytes| Schema::try_from(IpcMessage(bytes.unwrap().to_vec().into())).unwrap()).collect();
+    let mut expected = Vec::new();
+    for table in ["other.things", "public.things"] {
+        expected.push(of_get_schema(&mut client, statement(&format!("SELECT * FROM {table}"))).await);
+    }
+    assert_eq!(listed, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_path_is_a_table() {
     let cluster = Cluster::start(1, 2).await;
     let mut client = cluster.client().await;
