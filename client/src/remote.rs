@@ -2,10 +2,12 @@
 //! `flight-server/src/sql/mod.rs`.
 
 mod bound;
+mod over;
 
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -50,6 +52,10 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct RemoteSession {
     peer: Peer,
+    /// What names it in the header of each call.
+    name: String,
+    /// Whether the scheduler has said that it takes no plans.
+    refuses_plans: AtomicBool,
     is_on_this_machine: bool,
     runtime: Handle,
     is_closed: bool,
@@ -90,8 +96,10 @@ impl RemoteSession {
         let session: u64 = opened
             .map_err(|error| if token.is_none() { unknown(&target, error) } else { error })
             .map_err(|error| broken_off(&target, error))?;
-        peer.client.set_header(actions::SESSION_HEADER, format!("{session:016x}"));
-        let session = Self { peer, is_on_this_machine, runtime: Handle::current(), is_closed: false };
+        let name = format!("{session:016x}");
+        peer.client.set_header(actions::SESSION_HEADER, name.clone());
+        let refuses_plans = AtomicBool::new(false);
+        let session = Self { peer, name, refuses_plans, is_on_this_machine, runtime: Handle::current(), is_closed: false };
         if let Some(schema) = &target.schema {
             session.use_schema(schema).await?;
         }

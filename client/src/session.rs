@@ -1,5 +1,7 @@
 //! First arrow: a text arrives and becomes a running query. Next: `query.rs`, and `flight-server/src/session.rs` behind it.
 
+mod over;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use crate::engine::Engine;
 use crate::files::{self, Look, quote};
 use crate::query::Query;
 use crate::remote::RemoteSession;
+
+pub(crate) use over::Over;
 
 /// Between two looks at who is there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -59,9 +63,7 @@ impl Session {
     /// As [`Self::sql`]; `InvalidQuery` for values that are missing, too many, or of no use for their parameter.
     pub async fn sql_with(&self, text: &str, values: Option<&RecordBatch>) -> Result<Query> {
         match (&self.at, values) {
-            (At::Here { session, engine }, _) => {
-                Ok(Query::local(session.execute_with(text, values).await?, Arc::clone(engine)))
-            }
+            (At::Here { session, engine }, _) => Ok(Query::local(session.execute_with(text, values).await?, Arc::clone(engine))),
             (At::Elsewhere(session), None) => session.execute(text).await.map(Query::remote),
             (At::Elsewhere(session), Some(values)) => session.execute_with(text, values).await.map(Query::remote),
         }

@@ -2,10 +2,12 @@
 //! plain and typed; what people see is built on them in `python/windrow`.
 //!
 //! Read in this order: `runtime.rs` (how Python waits), `error.rs`; `session.rs`, `cluster.rs`, `query.rs`, `table.rs` (the classes);
-//! `parameters.rs` and `values.rs` (Python's values to Arrow's and back), `program.rs`. Next: `client/src/lib.rs`.
+//! `expr.rs`, `frame.rs` (lazy frames); `parameters.rs` and `values.rs` (Python's values to Arrow's and back), `program.rs`. Next: `client/src/lib.rs`.
 
 mod cluster;
 mod error;
+mod expr;
+mod frame;
 mod parameters;
 mod program;
 mod query;
@@ -22,6 +24,10 @@ use pyo3::prelude::*;
 mod _windrow {
     #[pymodule_export]
     use crate::cluster::Cluster;
+    #[pymodule_export]
+    use crate::expr::{Expr, function_names, has_aggregate, parse_type};
+    #[pymodule_export]
+    use crate::frame::{Frame, frame_of_files, frame_of_query, frame_of_rows, frame_of_table};
     #[pymodule_export]
     use crate::parameters::table_of_columns;
     #[pymodule_export]

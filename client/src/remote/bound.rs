@@ -28,7 +28,8 @@ impl RemoteSession {
     pub(crate) async fn execute_with(&self, sql: &str, values: &RecordBatch) -> Result<RemoteQuery> {
         let request = ActionCreatePreparedStatementRequest { query: sql.to_owned(), transaction_id: None };
         let answer = self.peer.answer(PREPARE, request.as_any().encode_to_vec().into()).await?;
-        let prepared = Any::decode(answer).ok().and_then(|any| any.unpack::<ActionCreatePreparedStatementResult>().ok().flatten());
+        let prepared =
+            Any::decode(answer).ok().and_then(|any| any.unpack::<ActionCreatePreparedStatementResult>().ok().flatten());
         let handle = prepared.ok_or_else(|| self.other_version("no prepared statement"))?.prepared_statement_handle;
         let prepared_statement_handle = self.bind(handle, values).await?;
         self.run(&CommandPreparedStatementQuery { prepared_statement_handle }.as_any()).await
@@ -55,9 +56,8 @@ impl RemoteSession {
         rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
     ) -> Result<u64> {
         let command = command(target).as_any().encode_to_vec();
-        let encoder = FlightDataEncoderBuilder::new()
-            .with_flight_descriptor(Some(FlightDescriptor::new_cmd(command)))
-            .with_schema(schema);
+        let encoder =
+            FlightDataEncoderBuilder::new().with_flight_descriptor(Some(FlightDescriptor::new_cmd(command))).with_schema(schema);
         let encoded = encoder.build(rows.map_err(|error| FlightError::ExternalError(Box::new(error))).boxed());
         let (fail, failed) = oneshot::channel();
         let sending = put(self.peer.client.clone(), until_error(encoded, fail));

@@ -22,6 +22,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 use windrow_core::{Error, Result};
 
+use super::plan_proto::CommandPlan;
 use super::prepared::{Body, Prepared, all_values, body};
 use super::results_calls::caller;
 use super::session_proto::PreparedStatementResult;
@@ -89,6 +90,9 @@ impl SqlService {
         let other = |error: arrow::error::ArrowError| Status::invalid_argument(error.to_string());
         if let Some(query) = message.unpack::<CommandStatementQuery>().map_err(other)? {
             return Ok(Prepared::new(query.query));
+        }
+        if let Some(command) = message.unpack::<CommandPlan>().map_err(other)? {
+            return Prepared::over(command).map_err(fail);
         }
         let query = message.unpack::<CommandPreparedStatementQuery>().map_err(other)?;
         let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
