@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 # What is to end before the interpreter does.
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
-_process = os.getpid()
+# The process to which it belongs.
+_process: int | None = None
 
 
 def close_at_exit(one: Any) -> None:
     """Closes ``one`` when the interpreter ends, if somebody still holds it then."""
     import atexit
 
-    if not _open:
+    global _process
+    if _process != os.getpid():
+        _process = os.getpid()
         atexit.unregister(_close_all)
         atexit.register(_close_all)
     _open.add(one)
