@@ -1,8 +1,7 @@
 //! A query as others than its reader hold it: its number, its progress, its end. Next: `remote.rs`.
 
 use tokio::sync::watch;
-use windrow_flight::results::Canceller;
-use windrow_flight::{JobProgress, Statement};
+use windrow_flight::{Canceller, JobProgress, Statement};
 
 use crate::remote::RemoteControl;
 
