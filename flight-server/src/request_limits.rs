@@ -35,7 +35,7 @@ type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Bounded {
     /// `body` within `limits`.
-    pub(crate) fn new(body: Body, limits: &ConnectionsConfig) -> Body {
+    pub(crate) fn body(body: Body, limits: &ConnectionsConfig) -> Body {
         let limits = limits.clone();
         Body::new(Self { inner: body, limits, received: 0, message: Message::default(), waiting: None, over: None })
     }
@@ -172,7 +172,7 @@ mod tests {
     fn request(limits: ConnectionsConfig) -> (mpsc::Sender<Vec<u8>>, Body) {
         let (sender, parts) = mpsc::channel(8);
         let parts = ReceiverStream::new(parts).map(|part: Vec<u8>| Ok::<_, Status>(Frame::data(Bytes::from(part))));
-        (sender, Bounded::new(Body::new(StreamBody::new(parts)), &limits))
+        (sender, Bounded::body(Body::new(StreamBody::new(parts)), &limits))
     }
 
     async fn end_of(body: Body) -> Result<Bytes, Status> {

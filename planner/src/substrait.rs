@@ -12,7 +12,8 @@ mod reader;
 mod resolve;
 #[cfg(feature = "substrait")]
 mod size;
-#[cfg(all(test, feature = "substrait"))]
+#[cfg(test)]
+#[cfg(feature = "substrait")]
 mod tests;
 #[cfg(feature = "substrait")]
 mod version;

@@ -142,7 +142,7 @@ where
                     if principal == Principal::Executor {
                         peer.is_of_member();
                     } else {
-                        request = request.map(|body| Bounded::new(body, &rules.connections));
+                        request = request.map(|body| Bounded::body(body, &rules.connections));
                     }
                     let call = peer.call();
                     request.extensions_mut().insert(Caller { principal, login, peer });

@@ -431,7 +431,7 @@ async fn security_m12_a_plan_writes_nothing_whoever_sends_it() {
         for (what, kind) in [
             ("write", RelType::Write(Box::new(WriteRel { input: input(), ..WriteRel::default() }))),
             ("ddl", RelType::Ddl(Box::new(DdlRel { view_definition: input(), ..DdlRel::default() }))),
-            ("update", RelType::Update(Box::new(UpdateRel::default()))),
+            ("update", RelType::Update(Box::<UpdateRel>::default())),
         ] {
             for (place, relation) in [("at the top", relation(kind.clone())), ("inside", project(relation(kind), vec![]))] {
                 let error = refused(&session, &bytes(&plan_of(relation))).await;
