@@ -9,6 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use windrow_core::{Error, ErrorKind, Result};
 
+use crate::diagnose::ours;
 use crate::files::locate;
 use crate::permission::{need_of, need_of_node};
 use crate::stores::Stores;
@@ -32,7 +33,7 @@ impl Access {
     /// [`ErrorKind::Denied`].
     pub(crate) fn check(&self, statement: &Statement, directory: &str) -> Result<(), DataFusionError> {
         let checked = self.allowed.admit(need_of(statement)).and_then(|()| self.check_places(statement, directory));
-        checked.map_err(|error| DataFusionError::External(Box::new(error)))
+        checked.map_err(ours)
     }
 
     /// Checks what a statement became, with its subqueries: what it needs shows there whatever it was written as.
@@ -41,7 +42,7 @@ impl Access {
     /// [`ErrorKind::Denied`].
     pub(crate) fn check_plan(&self, plan: &LogicalPlan) -> Result<(), DataFusionError> {
         plan.apply_with_subqueries(|node| {
-            self.allowed.admit(need_of_node(node)).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            self.allowed.admit(need_of_node(node)).map_err(ours)?;
             Ok(TreeNodeRecursion::Continue)
         })
         .map(drop)

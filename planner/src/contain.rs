@@ -8,6 +8,8 @@ use datafusion::error::{DataFusionError, Result};
 use futures::{FutureExt, Stream, StreamExt};
 use windrow_core::{Error, ErrorKind};
 
+use crate::diagnose::ours;
+
 /// Calls what reads a file.
 pub(crate) fn contained<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|payload| Err(damaged(payload.as_ref())))
@@ -26,7 +28,7 @@ pub(crate) fn contained_stream<T>(read: impl Stream<Item = Result<T>>) -> impl S
 fn damaged(payload: &(dyn Any + Send)) -> DataFusionError {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let message = format!("its reader panicked: {}; the file is damaged", text.unwrap_or("without a message"));
-    DataFusionError::External(Box::new(Error::new(ErrorKind::Data, message)))
+    ours(Error::new(ErrorKind::Data, message))
 }
 
 #[cfg(test)]

@@ -11,6 +11,11 @@ use crate::catalog::written;
 use crate::session::Names;
 use crate::stores::denial;
 
+/// An error of ours where DataFusion's are expected; [`diagnose`] finds it again.
+pub(crate) fn ours(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
 /// Turns a planning error into what the user is told. `names` are the tables and functions that could have been meant.
 pub(crate) fn diagnose(error: DataFusionError, names: &Names) -> Error {
     if let Some(denied) = denial(&error) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -19,6 +19,7 @@ use datafusion::physical_plan::{
 };
 use windrow_core::Error;
 
+use crate::diagnose::ours;
 use crate::physical::may_broadcast_build;
 
 /// What a node means for the division into stages.
@@ -47,7 +48,7 @@ pub(crate) fn mark(node: &Arc<dyn ExecutionPlan>) -> Result<Mark> {
         return match repartition.partitioning() {
             Partitioning::Hash(..) => Ok(Mark::Hash),
             Partitioning::RoundRobinBatch(_) => Ok(Mark::Drop),
-            other => Err(DataFusionError::External(Box::new(Error::unsupported(format!("an exchange by {other}"))))),
+            other => Err(ours(Error::unsupported(format!("an exchange by {other}")))),
         };
     }
     if node.is::<RecursiveQueryExec>() {

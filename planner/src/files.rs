@@ -20,6 +20,7 @@ use futures::{StreamExt, TryStreamExt};
 use windrow_core::{Error, ErrorKind};
 
 use crate::contain::contained_future;
+use crate::diagnose::ours;
 use crate::stores::{Stores, denial};
 
 /// Files looked at to find the format of a folder. A folder may begin with markers and logs, but not with a thousand of them.
@@ -126,10 +127,6 @@ pub(crate) async fn unreadable(
 /// What stands before the paths of a store where people write them: `/`, `s3://bucket/`.
 pub(crate) fn root(store: &str) -> &str {
     store.strip_prefix("file://").unwrap_or(store)
-}
-
-fn ours(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
 
 fn no_files(name: &str) -> Error {

@@ -1,8 +1,8 @@
 //! From text to stages: SQL becomes a logical plan, a physical plan, and a graph of stages whose plans are encoded once.
 //!
-//! Read in the order of a query: `session.rs` (a statement arrives), `sql.rs`, `statement.rs`, `parameters.rs`, `describe.rs`,
-//! `logical.rs`, `physical.rs`, `exchange.rs`,
-//! `stages.rs`, `codec.rs`; then, on the executor, `task_plan.rs` and `narrow.rs`.
+//! Read in the order of a query: `session.rs` (a statement arrives), `sql.rs`, `statement.rs`, `parameters.rs`, or `substrait.rs` (a plan
+//! arrives), `describe.rs`, `origin.rs`, `logical.rs`, `physical.rs`, `at_once.rs`, `exchange.rs`, `stages.rs`, `codec.rs`; then, on the
+//! executor, `task_plan.rs` and `narrow.rs`.
 
 mod access;
 mod at_once;

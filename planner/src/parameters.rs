@@ -18,6 +18,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use windrow_core::error::Span;
 use windrow_core::{Error, ErrorKind};
 
+use crate::diagnose::ours;
+
 /// Rows of values that one query is bound to. Each is a plan of its own in the query's union.
 const ROWS_MAX: usize = 256;
 
@@ -209,9 +211,7 @@ fn bind_rows(
     let is_ordered = plan.exists(|node| Ok(matches!(node, LogicalPlan::Sort(_))))?;
     if is_ordered || !is_query(plan) {
         let what = if is_ordered { "a query with ORDER BY" } else { "this statement" };
-        return Err(DataFusionError::External(Box::new(
-            Error::unsupported(format!("several rows of values for {what}")).with_help("run it once for each row"),
-        )));
+        return Err(ours(Error::unsupported(format!("several rows of values for {what}")).with_help("run it once for each row")));
     }
     let mut all: Option<LogicalPlanBuilder> = None;
     for row in 0..count {
@@ -288,7 +288,7 @@ pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
 }
 
 fn refuse(message: impl Into<String>, help: impl Into<String>) -> DataFusionError {
-    DataFusionError::External(Box::new(Error::new(ErrorKind::InvalidQuery, message).with_help(help)))
+    ours(Error::new(ErrorKind::InvalidQuery, message).with_help(help))
 }
 
 #[cfg(test)]

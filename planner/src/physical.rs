@@ -10,7 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::ListingTable;
 use datafusion::datasource::source_as_provider;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -23,6 +23,7 @@ use futures::TryStreamExt;
 use windrow_core::config::QueryConfig;
 use windrow_core::{Error, ErrorKind};
 
+use crate::diagnose::ours;
 use crate::session::ClusterShape;
 
 /// Bytes of source files for which another partition is worth its overhead. 4 MiB of Parquet is about what one core reads in 50 ms.
@@ -146,9 +147,8 @@ pub(crate) async fn plan(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let mut state = state.clone();
     let options = state.config_mut().options_mut();
-    let partitions = std::num::NonZeroUsize::new(sizing.partitions).ok_or_else(|| {
-        DataFusionError::External(Box::new(Error::new(ErrorKind::InvalidConfig, "a query needs at least one partition")))
-    })?;
+    let partitions = std::num::NonZeroUsize::new(sizing.partitions)
+        .ok_or_else(|| ours(Error::new(ErrorKind::InvalidConfig, "a query needs at least one partition")))?;
     options.set("datafusion.execution.target_partitions", &partitions.to_string())?;
     if sizing.cut {
         options.set("datafusion.optimizer.hash_join_single_partition_threshold", &query.broadcast_limit.as_u64().to_string())?;

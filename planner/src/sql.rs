@@ -15,6 +15,7 @@ use windrow_core::{Error, ErrorKind, Result};
 
 use crate::access::Access;
 use crate::catalog::{in_temporary_schema, searching};
+use crate::diagnose::ours;
 use crate::parameters::{self, Values};
 use crate::{budget, statement, write};
 
@@ -50,10 +51,9 @@ pub(crate) enum SettingStatement {
 
 /// Parses exactly one statement.
 pub(crate) fn parse(text: &str) -> Result<Statement, DataFusionError> {
-    let external = |error: Error| DataFusionError::External(Box::new(error));
-    budget::check_text(text).map_err(external)?;
+    budget::check_text(text).map_err(ours)?;
     let mut tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(ParserError::from)?;
-    parameters::number(&mut tokens).map_err(external)?;
+    parameters::number(&mut tokens).map_err(ours)?;
     let second = statement::second(&tokens);
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&GenericDialect {})
@@ -62,9 +62,9 @@ pub(crate) fn parse(text: &str) -> Result<Statement, DataFusionError> {
         .parse_statements()?;
     let invalid = |message: &str| Error::new(ErrorKind::InvalidQuery, message);
     match (statements.pop_front(), statements.is_empty()) {
-        (Some(statement), true) => budget::check_statement(&statement).map_err(external).map(|()| statement),
-        (Some(_), false) => Err(external(invalid("more than one statement; send them one at a time").with_span(second))),
-        (None, _) => Err(external(invalid("an empty statement"))),
+        (Some(statement), true) => budget::check_statement(&statement).map_err(ours).map(|()| statement),
+        (Some(_), false) => Err(ours(invalid("more than one statement; send them one at a time").with_span(second))),
+        (None, _) => Err(ours(invalid("an empty statement"))),
     }
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn resolve(
                 Error::unsupported("CREATE TABLE AS a query over tables needs a folder for new tables, and there is none");
             let help =
                 "an administrator sets scheduler.warehouse; or use CREATE VIEW, or COPY the rows and CREATE EXTERNAL TABLE";
-            return Err(DataFusionError::External(Box::new(error.with_help(help))));
+            return Err(ours(error.with_help(help)));
         }
         LogicalPlan::Ddl(DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_) | DdlStatement::CreateIndex(_)) => {
             return Err(unsupported("functions and indexes cannot be created by SQL"));
@@ -127,11 +127,11 @@ fn unsupported_change(name: &str) -> DataFusionError {
     let error = Error::unsupported(format!("{name} is not supported: tables are files, which are only added and replaced"));
     let help =
         "write the rows that stay with COPY (SELECT ...) TO 'folder/', or replace a table by CREATE OR REPLACE TABLE ... AS";
-    DataFusionError::External(Box::new(error.with_help(help)))
+    ours(error.with_help(help))
 }
 
 fn unsupported(message: &str) -> DataFusionError {
-    DataFusionError::External(Box::new(Error::unsupported(message)))
+    ours(Error::unsupported(message))
 }
 
 /// SET, SHOW and RESET of `windrow.query.*`.

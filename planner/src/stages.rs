@@ -35,6 +35,7 @@ use windrow_core::ids::StageId;
 use windrow_core::stage::{Exchange, InputRead, Stage, StageInput};
 
 use crate::codec::encode_stage;
+use crate::diagnose::ours;
 use crate::exchange::{Mark, mark, partitions, with_children};
 use crate::explain::stage_display;
 use crate::narrow::{Leaf, Narrowing, Placement, can_narrow, leaves};
@@ -283,8 +284,7 @@ impl Splitter<'_> {
     fn encoded(&self, plan: &Arc<dyn ExecutionPlan>, inputs: Vec<StageInput>, output: &Output) -> Result<Stage> {
         let inputs = RefCell::new(inputs);
         let scalar = |expr: &ScalarSubqueryExpr| scalar_input(&self.scalars, expr, &mut inputs.borrow_mut());
-        let encoded = encode_stage(plan, &output.keys, &scalar, self.context)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let encoded = encode_stage(plan, &output.keys, &scalar, self.context).map_err(ours)?;
         let mut inputs = inputs.into_inner();
         let leaves = leaves(plan);
         place_inputs(&leaves, &mut inputs);
@@ -358,9 +358,9 @@ fn check_join_keys(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
         for (left, right) in join.on() {
             let (left, right) = (left.data_type(&join.left().schema())?, right.data_type(&join.right().schema())?);
             if left != right {
-                return Err(DataFusionError::External(Box::new(Error::unsupported(format!(
+                return Err(ours(Error::unsupported(format!(
                     "a join of {left} with {right} keys; cast one side to the other's type"
-                )))));
+                ))));
             }
         }
     }
@@ -385,7 +385,7 @@ fn number(inputs: &[StageInput]) -> u32 {
 }
 
 fn internal(message: &str) -> DataFusionError {
-    DataFusionError::External(Box::new(Error::internal(message)))
+    ours(Error::internal(message))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -35,6 +35,8 @@ pub use self::policy::{LocalRoot, StorePolicy, StorePrefix};
 use self::policy::{outside_of_prefixes, outside_of_roots};
 use self::redirects::StayBelow;
 use self::within::Within;
+
+use crate::diagnose::ours;
 
 /// Stores that stay open. A connection pool and its certificates are some hundred kilobytes.
 const OPEN_MAX: usize = 64;
@@ -115,7 +117,7 @@ impl ObjectStoreRegistry for Stores {
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
-        self.admitted(url).map_err(|error| DataFusionError::External(Box::new(error)))
+        self.admitted(url).map_err(ours)
     }
 }
 

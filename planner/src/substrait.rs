@@ -77,7 +77,5 @@ pub(crate) async fn resolve(
     _access: &crate::access::Access,
     _values: crate::parameters::Values<'_>,
 ) -> Result<datafusion::logical_expr::LogicalPlan, datafusion::error::DataFusionError> {
-    Err(datafusion::error::DataFusionError::External(Box::new(
-        check_accepted(true).err().unwrap_or_else(|| Error::internal("a plan that nothing reads")),
-    )))
+    Err(crate::diagnose::ours(check_accepted(true).err().unwrap_or_else(|| Error::internal("a plan that nothing reads"))))
 }

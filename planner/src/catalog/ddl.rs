@@ -18,7 +18,8 @@ use super::build::{absolute, absolute_directory, open, view};
 use super::definition::{Body, Columns, Definition, Kind, TableDefinition, ViewDefinition};
 use super::scope::Scope;
 use super::temporary::TemporaryObject;
-use super::{CATALOG, Catalog, Existing, INFORMATION, Object, SYSTEM, TEMP, no_schema, ours, taken};
+use super::{CATALOG, Catalog, Existing, INFORMATION, Object, SYSTEM, TEMP, no_schema, taken};
+use crate::diagnose::ours;
 use crate::sql;
 
 /// Where a statement about the catalog is performed.

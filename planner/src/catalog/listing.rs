@@ -11,9 +11,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use windrow_core::Error;
 
 use super::definition::{Definition, Kind};
-use super::scope::{SEARCH, Scope, external};
+use super::scope::{SEARCH, Scope};
 use super::temporary::TemporaryObject;
 use super::{Object, SYSTEM, TEMP, system};
+use crate::diagnose::ours;
 use crate::inventory::TableKind;
 
 /// A table as it is listed.
@@ -147,6 +148,6 @@ impl TableProvider for Description {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Err(external(Error::internal(format!("the description of '{}' was read", self.listed.name))))
+        Err(ours(Error::internal(format!("the description of '{}' was read", self.listed.name))))
     }
 }

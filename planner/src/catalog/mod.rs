@@ -31,7 +31,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::error::DataFusionError;
 use parking_lot::{Mutex, RwLock};
 use windrow_core::{Error, ErrorKind, Result};
 
@@ -313,8 +312,4 @@ fn other_kind(found: Kind, schema: &str, name: &str) -> Error {
 
 pub(crate) fn no_schema(schema: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("no schema named '{schema}'")).with_help(format!("CREATE SCHEMA {schema} makes one"))
-}
-
-fn ours(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

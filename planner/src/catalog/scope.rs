@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::{EmptyCatalogProviderList, TableProvider};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use windrow_core::config::QueryConfig;
@@ -14,7 +14,8 @@ use super::owned::TablesRead;
 use super::schemas::Catalogs;
 use super::system::{self, SystemSnapshot, SystemSource, Viewer};
 use super::temporary::{Temporary, TemporaryObject};
-use super::{Object, Objects, SYSTEM, TEMP, build, ours};
+use super::{Object, Objects, SYSTEM, TEMP, build};
+use crate::diagnose::ours;
 use crate::files::{FileTables, looks_like_path};
 use crate::stores::Stores;
 
@@ -199,9 +200,4 @@ pub(crate) fn searching_tables(state: &SessionState) -> SessionState {
 pub(crate) fn written(resolved: &str) -> &str {
     let name = resolved.strip_prefix(super::CATALOG).and_then(|rest| rest.strip_prefix('.')).unwrap_or(resolved);
     name.strip_prefix(SEARCH).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name)
-}
-
-/// Errors of ours where DataFusion's are expected.
-pub(super) fn external(error: Error) -> DataFusionError {
-    ours(error)
 }

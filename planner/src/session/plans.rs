@@ -11,7 +11,7 @@ use windrow_core::{Error, ErrorKind, Result};
 
 use super::{ClusterShape, Inner, Planned, PlannerSession, on_planning_stack};
 use crate::describe::{Description, schema_of};
-use crate::diagnose::diagnose;
+use crate::diagnose::{diagnose, ours};
 use crate::parameters::{self, Values};
 use crate::substrait::{self, check_accepted, substrait_versions};
 
@@ -68,7 +68,7 @@ impl PlannerSession {
 async fn contained<T>(planning: impl Future<Output = Result<T, DataFusionError>>) -> Result<T, DataFusionError> {
     AssertUnwindSafe(planning).catch_unwind().await.unwrap_or_else(|_panic| {
         let error = Error::new(ErrorKind::InvalidQuery, "the Substrait plan cannot be used: it contradicts itself");
-        Err(DataFusionError::External(Box::new(error)))
+        Err(ours(error))
     })
 }
 

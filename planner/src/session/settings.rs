@@ -12,6 +12,7 @@ use windrow_core::{Error, ErrorKind, Result};
 
 use super::{Inner, Planned};
 use crate::catalog::CATALOG;
+use crate::diagnose::ours;
 use crate::physical;
 use crate::sql::SettingStatement;
 
@@ -60,7 +61,7 @@ pub(super) fn check_catalog(catalog: &str) -> Result<()> {
 
 /// Refuses what may not be set, and names that do not exist, with the nearest one.
 pub(super) fn check_setting(name: &str, state: &SessionState) -> Result<(), DataFusionError> {
-    let fail = |error: Error| Err(DataFusionError::External(Box::new(error)));
+    let fail = |error: Error| Err(ours(error));
     let name = name.to_lowercase();
     if let Some((key, reason)) = physical::LOCKED.iter().find(|(key, _)| *key == name) {
         return fail(Error::new(ErrorKind::InvalidConfig, format!("{key} cannot be set: {reason}")));

@@ -20,6 +20,7 @@ use crate::at_once::rows_at_once;
 use crate::catalog::{Ddl, TablesRead};
 use crate::contain::contained_future;
 use crate::describe::{Description, describe};
+use crate::diagnose::ours;
 use crate::exchange::{materialize_catalog, single_right_side, yield_after_joins};
 use crate::parameters::Values;
 use crate::sql::Meaning;
@@ -52,7 +53,7 @@ impl Inner {
             }
             Meaning::Write(plan) => self.write_job(&plan, state, &query, shape).await,
             Meaning::Session(plan) => self.change_session(text, plan, state, &query, shape).await,
-            Meaning::Setting(statement) => self.setting(statement).map_err(|error| DataFusionError::External(Box::new(error))),
+            Meaning::Setting(statement) => self.setting(statement).map_err(ours),
         }
     }
 
@@ -90,7 +91,7 @@ impl Inner {
         shape: ClusterShape,
     ) -> Result<Planned, DataFusionError> {
         if write::is_settled(plan, state).await? {
-            let rows = count_rows(0).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let rows = count_rows(0).map_err(ours)?;
             return Ok(Planned::Rows { schema: count_schema(), batches: vec![rows] });
         }
         let draft = write::draft(plan, state, &query.directory, &self.access.warehouse, true).await?;
@@ -126,7 +127,7 @@ impl Inner {
             }
             LogicalPlan::Statement(Statement::SetVariable(ref set)) => {
                 check_setting(&set.variable, state)?;
-                self.check_names(&set.variable, &set.value).map_err(|error| DataFusionError::External(Box::new(error)))?;
+                self.check_names(&set.variable, &set.value).map_err(ours)?;
                 self.context.execute_logical_plan(plan).await?
             }
             // DataFusion's default is a catalog that is not here.
@@ -180,7 +181,7 @@ fn job(physical: Physical, query: &QueryConfig, state: &SessionState) -> Result<
     };
     let graph =
         StageGraph { stages: stages::split(physical.plan, division, &state.task_ctx())?, settings: settings(state, query) };
-    graph.validate().map_err(|error| DataFusionError::External(Box::new(error)))?;
+    graph.validate().map_err(ours)?;
     Ok(PlannedJob { graph, schema, reads: TablesRead::default() })
 }
 
@@ -233,6 +234,6 @@ async fn explain_query(
         plans.insert(0, ("initial logical plan", plan.display_indent_schema().to_string()));
         plans.push(("undivided physical plan", undivided));
     }
-    let (schema, batches) = explain::rows(&plans).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let (schema, batches) = explain::rows(&plans).map_err(ours)?;
     Ok(Planned::Rows { schema, batches })
 }

@@ -28,8 +28,9 @@ use parking_lot::Mutex;
 use windrow_core::{Error, ErrorKind};
 
 use super::names::shortened;
-use super::size::{Size, external, within};
+use super::size::{Size, within};
 use crate::budget;
+use crate::diagnose::ours;
 use crate::parameters::PARAMETERS_MAX;
 
 /// Reads one plan.
@@ -91,13 +92,13 @@ fn kept(mask: Option<&MaskExpression>, count: usize) -> Result<Vec<usize>> {
         .iter()
         .map(|item| match item.child {
             None => place(item.field),
-            Some(_) => Err(external(Error::unsupported("the plan reads parts of a nested column, which is not supported"))),
+            Some(_) => Err(ours(Error::unsupported("the plan reads parts of a nested column, which is not supported"))),
         })
         .collect()
 }
 
 fn malformed(what: &str) -> DataFusionError {
-    external(Error::new(ErrorKind::InvalidQuery, format!("the Substrait plan cannot be used: {what}")))
+    ours(Error::new(ErrorKind::InvalidQuery, format!("the Substrait plan cannot be used: {what}")))
 }
 
 fn reference(names: &[String]) -> Result<TableReference> {
@@ -117,7 +118,7 @@ fn check_columns(scan: &LogicalPlan, declared: &DFSchema, table: &TableReference
         let there = scan.schema().field_with_unqualified_name(name)?;
         let refuse = |what: String| {
             let error = Error::new(ErrorKind::InvalidQuery, format!("the plan was made for another '{table}': {what}"));
-            external(error.with_help("make it again for the table as it is"))
+            ours(error.with_help("make it again for the table as it is"))
         };
         if !DFSchema::datatype_is_logically_equal(there.data_type(), field.data_type()) {
             return Err(refuse(format!("its column '{name}' is {}, not {}", there.data_type(), field.data_type())));
@@ -147,7 +148,7 @@ fn check_kind(relation: &Rel) -> Result<()> {
         ) => return Ok(()),
         Some(RelType::Write(_) | RelType::Ddl(_) | RelType::Update(_)) => {
             let error = Error::unsupported("plans only query: this one writes, or changes tables");
-            return Err(external(error.with_help("send SQL for it: INSERT, CREATE TABLE ... AS, COPY")));
+            return Err(ours(error.with_help("send SQL for it: INSERT, CREATE TABLE ... AS, COPY")));
         }
         Some(RelType::ExtensionSingle(_) | RelType::ExtensionMulti(_) | RelType::ExtensionLeaf(_)) => "an extension",
         Some(RelType::Reference(_)) => "a reference to another tree",
@@ -155,7 +156,7 @@ fn check_kind(relation: &Rel) -> Result<()> {
         Some(RelType::Expand(_)) => "an expansion",
         Some(RelType::HashJoin(_) | RelType::MergeJoin(_) | RelType::NestedLoopJoin(_)) => "a physical join",
     };
-    Err(external(
+    Err(ours(
         Error::unsupported(format!("the plan has {what}, which is not supported"))
             .with_help("make a plan of logical relations, or send SQL"),
     ))
@@ -197,7 +198,7 @@ impl SubstraitConsumer for Reader<'_> {
             Some(_) => {
                 let error =
                     Error::unsupported("the plan reads files or a source of its own, and plans read tables by their names");
-                Err(external(
+                Err(ours(
                     error.with_help("name a file as a table is named, where files may be read, or create an external table"),
                 ))
             }

@@ -14,6 +14,7 @@ use super::{size, version};
 use crate::access::Access;
 use crate::budget;
 use crate::catalog::searching_tables;
+use crate::diagnose::ours;
 use crate::parameters::{self, Values};
 
 /// Bytes of a message about a plan: some of DataFusion's hold the plan.
@@ -26,10 +27,10 @@ pub(crate) async fn resolve(
     access: &Access,
     values: Values<'_>,
 ) -> Result<LogicalPlan, DataFusionError> {
-    let plan = decode(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let plan = decode(bytes).map_err(ours)?;
     let extensions = Extensions::try_from(&plan.extensions).map_err(unusable)?;
     if !extensions.type_variations.is_empty() {
-        return Err(DataFusionError::External(Box::new(Error::unsupported("the plan has variations of types"))));
+        return Err(ours(Error::unsupported("the plan has variations of types")));
     }
     let searching = searching_tables(state);
     let reader = Reader::new(&extensions, &searching);
@@ -68,7 +69,7 @@ fn unusable(error: DataFusionError) -> DataFusionError {
         Some((end, _)) => format!("{}...", message.get(..end).unwrap_or_default()),
         None => message,
     };
-    let ours = match error {
+    let error = match error {
         DataFusionError::Substrait(why) | DataFusionError::Internal(why) => {
             Error::new(ErrorKind::InvalidQuery, format!("the Substrait plan cannot be used: {}", short(why)))
         }
@@ -77,5 +78,5 @@ fn unusable(error: DataFusionError) -> DataFusionError {
         }
         other => return other,
     };
-    DataFusionError::External(Box::new(ours))
+    ours(error)
 }

@@ -13,9 +13,10 @@ use datafusion_substrait::substrait::proto::Rel;
 use datafusion_substrait::substrait::proto::rel::RelType;
 use datafusion_substrait::substrait::proto::rel_common::EmitKind;
 use parking_lot::Mutex;
-use windrow_core::{Error, Result};
+use windrow_core::Result;
 
 use crate::budget;
+use crate::diagnose::ours;
 
 /// Columns of all relations of a plan: each has a name and a type in the schema of its relation.
 const COLUMNS_MAX: usize = 100_000;
@@ -115,11 +116,7 @@ fn comparisons(relation: &Rel) -> usize {
 
 /// Refuses more than is allowed.
 pub(super) fn within(what: &str, count: usize, most: usize) -> Result<(), DataFusionError> {
-    budget::within(what, count, most).map_err(external)
-}
-
-pub(super) fn external(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
+    budget::within(what, count, most).map_err(ours)
 }
 
 /// Checks what would be computed while the plan is optimized: calls with literal arguments and regular expressions.
@@ -129,7 +126,7 @@ pub(super) fn external(error: Error) -> DataFusionError {
 pub(super) fn check(plan: &LogicalPlan) -> Result<(), DataFusionError> {
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expression| {
-            expression.apply(|part| check_expression(part).map(|()| TreeNodeRecursion::Continue).map_err(external))
+            expression.apply(|part| check_expression(part).map(|()| TreeNodeRecursion::Continue).map_err(ours))
         })
     })
     .map(drop)

@@ -16,10 +16,10 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Values, Wr
 use datafusion::physical_plan::collect;
 use windrow_core::{Error, ErrorKind};
 
-use super::format::ours;
 use super::ingest::{Ingest, failed};
 use super::publish::{Publication, WrittenFile};
 use crate::contain::contained_future;
+use crate::diagnose::ours;
 use crate::parameters;
 
 /// The name under which a statement sees the values that were bound.

@@ -14,11 +14,11 @@ use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, DdlStatem
 use windrow_core::{Error, ErrorKind, rand};
 
 use super::exec::WriteSpec;
-use super::format::ours;
 use super::publish::{Place, Publication};
 use super::statement::{Draft, spec};
 use super::target::Target;
 use crate::catalog::TEMP;
+use crate::diagnose::ours;
 use crate::stores::Stores;
 
 /// The folder that shared tables made by CREATE TABLE are kept in; by default there is none. Executors must reach it under the same

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use windrow_core::{Error, ErrorKind};
 
 use crate::codec::wire::decode_message;
+use crate::diagnose::ours;
 
 /// A format and its options, each as the message that DataFusion has for them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,10 +174,6 @@ fn compressed_ending(compression: CompressionTypeVariant) -> &'static str {
 /// The compression of a whole text file.
 pub(crate) fn whole_file(compression: CompressionTypeVariant) -> FileCompressionType {
     FileCompressionType::from(compression)
-}
-
-pub(crate) fn ours(error: Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
 
 fn unsupported(what: &str) -> DataFusionError {

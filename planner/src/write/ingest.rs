@@ -16,11 +16,11 @@ use windrow_core::{Error, ErrorKind};
 
 use super::create::{Creation, NewTable, Warehouse, existing, new_table, taken};
 use super::exec::WriteSpec;
-use super::format::ours;
 use super::partition::PartitionFiles;
 use super::publish::{Place, Publication, WrittenFile};
 use super::statement::table_spec;
 use crate::catalog::{CATALOG, TEMP};
+use crate::diagnose::ours;
 use crate::permission::Need;
 
 /// What the keys begin with that name an extension type.

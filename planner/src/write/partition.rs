@@ -18,8 +18,9 @@ use windrow_core::{Error, ErrorKind};
 
 use super::exec::WriteSpec;
 use super::file::{OPEN_BYTES, OpenFile};
-use super::format::{Options, ours};
+use super::format::Options;
 use super::publish::WrittenFile;
+use crate::diagnose::ours;
 
 /// Bytes of a Parquet row group in memory. 128 MiB is what HDFS and Spark made usual: large enough to skip by, small enough to hold.
 const ROW_GROUP_BYTES: usize = 128 << 20;

@@ -10,7 +10,7 @@ use datafusion::common::TableReference;
 use datafusion::datasource::file_format::{FileFormat, file_type_to_format};
 use datafusion::datasource::listing::ListingTable;
 use datafusion::datasource::source_as_provider;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::{CopyTo, InsertOp};
 use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
@@ -23,9 +23,10 @@ use windrow_core::{Error, ErrorKind};
 
 use super::create::{NewTable, Warehouse, create_draft};
 use super::exec::{WriteExec, WriteSpec};
-use super::format::{Format, ours};
+use super::format::Format;
 use super::publish::{Place, Publication, store_error, taken};
 use super::target::{Target, files_below, is_file};
+use crate::diagnose::ours;
 use crate::files::text_kind;
 
 /// Bytes of a file before the next one begins: 512 MiB, which one task reads in seconds and a store lists by the thousand.
@@ -272,7 +273,7 @@ fn flag(key: &str, value: &str) -> Result<bool> {
 fn file_size(value: &str) -> Result<u64> {
     let bytes: ByteSize = value.parse().map_err(|why| {
         let what = format!("the option file_size is a size like '256MB', not '{value}': {why}");
-        DataFusionError::External(Box::new(Error::new(ErrorKind::InvalidQuery, what)))
+        ours(Error::new(ErrorKind::InvalidQuery, what))
     })?;
     Ok(bytes.as_u64().max(FILE_BYTES_MIN))
 }

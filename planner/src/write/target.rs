@@ -12,7 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use url::{Position, Url};
 use windrow_core::{Error, ErrorKind};
 
-use super::format::ours;
+use crate::diagnose::ours;
 use crate::files::{locate, root};
 
 /// The folder below a target that holds files which are not published. Its name begins with an underscore, as for Spark and Hive.

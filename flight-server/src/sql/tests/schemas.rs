@@ -33,6 +33,19 @@ async fn of_rows(client: &mut FlightSqlServiceClient<Channel>, ticket: Ticket) -
     (schema.unwrap(), batches)
 }
 
+/// The schema of a statement, after every message about it was seen to have the same.
+async fn one_schema(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Schema {
+    let described = of_get_schema(client, statement(sql)).await;
+    let prepared = client.prepare(sql.to_owned(), None).await.unwrap();
+    assert_eq!(prepared.dataset_schema().unwrap(), &described, "{sql}");
+    let info = client.execute(sql.to_owned(), None).await.unwrap();
+    assert_eq!(info.clone().try_decode_schema().unwrap(), described, "{sql}");
+    let (schema, batches) = of_rows(client, info.endpoint[0].ticket.clone().unwrap()).await;
+    assert_eq!(schema.as_ref(), &described, "{sql}");
+    assert!(batches.iter().all(|batch| batch.schema_ref() == &schema), "{sql}");
+    described
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_message_about_a_statement_has_the_same_schema() {
     let table = Table::new(2, 50, 3);
@@ -59,14 +72,7 @@ async fn every_message_about_a_statement_has_the_same_schema() {
         "EXPLAIN SELECT 1".to_owned(),
         "CREATE VIEW seen AS SELECT 1".to_owned(),
     ] {
-        let described = of_get_schema(&mut client, statement(&sql)).await;
-        let prepared = client.prepare(sql.clone(), None).await.unwrap();
-        assert_eq!(prepared.dataset_schema().unwrap(), &described, "{sql}");
-        let info = client.execute(sql.clone(), None).await.unwrap();
-        assert_eq!(info.clone().try_decode_schema().unwrap(), described, "{sql}");
-        let (schema, batches) = of_rows(&mut client, info.endpoint[0].ticket.clone().unwrap()).await;
-        assert_eq!(schema.as_ref(), &described, "{sql}");
-        assert!(batches.iter().all(|batch| batch.schema_ref() == &schema), "{sql}");
+        let described = one_schema(&mut client, &sql).await;
         for field in described.fields() {
             assert!(field.metadata().contains_key("ARROW:FLIGHT:SQL:TYPE_NAME"), "{sql}: {field:?}");
         }
@@ -145,15 +151,8 @@ async fn plain_columns_say_of_which_table_they_are() {
         ("SELECT id FROM things UNION ALL SELECT id FROM other.things".to_owned(), "-".to_owned()),
         ("SELECT state FROM system.queries".to_owned(), "windrow.system.queries".to_owned()),
     ] {
-        let described = of_get_schema(&mut client, statement(&sql)).await;
+        let described = one_schema(&mut client, &sql).await;
         assert_eq!(say(&described), expected, "{sql}");
-        let prepared = client.prepare(sql.clone(), None).await.unwrap();
-        assert_eq!(prepared.dataset_schema().unwrap(), &described, "{sql}");
-        let info = client.execute(sql.clone(), None).await.unwrap();
-        assert_eq!(info.clone().try_decode_schema().unwrap(), described, "{sql}");
-        let (schema, batches) = of_rows(&mut client, info.endpoint[0].ticket.clone().unwrap()).await;
-        assert_eq!(schema.as_ref(), &described, "{sql}");
-        assert!(batches.iter().all(|batch| batch.schema_ref() == &schema), "{sql}");
     }
     // What is listed of a table is what its columns say of themselves in a result.
     let request = arrow_flight::sql::CommandGetTables {
