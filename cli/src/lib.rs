@@ -30,6 +30,7 @@ mod stream;
 mod terminal;
 pub mod tpch;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -43,7 +44,14 @@ const STACK_BYTES: usize = 8 << 20;
 /// Runs the program with the arguments of the process and says how it ended.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    ExitCode::from(run_with(std::env::args_os()))
+}
+
+/// Runs the program with `arguments`, of which the first is its own name, and returns the exit code. Ends the process itself where the
+/// arguments ask for help or are wrong.
+#[must_use]
+pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = Arguments::parse_from(arguments);
     start_log();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build();
     let end = match runtime {
@@ -55,7 +63,7 @@ pub fn run() -> ExitCode {
         }
         Err(source) => Err(End::from(windrow::Error::internal("no threads to run on").with_source(source))),
     };
-    ExitCode::from(end.map_or_else(|end| end.tell(), |()| 0))
+    end.map_or_else(|end| end.tell(), |()| 0)
 }
 
 async fn perform(arguments: Arguments) -> Result<(), End> {

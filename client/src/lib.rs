@@ -17,14 +17,16 @@
 //! # }
 //! ```
 //!
-//! First arrow of a query's line: [`Session::sql`]. Read in this order: `connect.rs`, `session.rs`, `query.rs`; then `engine.rs` (a
+//! First arrow of a query's line: [`Session::sql`]. Read in this order: `connect.rs`, `session.rs`, `query.rs`, `control.rs`; then `engine.rs` (a
 //! coordinator in this process), `target.rs`, `login.rs` and `remote.rs` (one in another), `secret.rs`, `local_cluster.rs`, `supervisor.rs` and `restart.rs` (clusters
-//! on this machine), `files.rs` and `statements.rs` (what a shell needs). Next: `flight-server/src/session.rs`.
+//! on this machine), `files.rs` and `statements.rs` (what a shell needs), `frame/mod.rs` (lazy dataframes). Next: `flight-server/src/session.rs`.
 
 mod child_log;
 mod connect;
+mod control;
 mod engine;
 mod files;
+pub mod frame;
 mod local_cluster;
 mod login;
 mod query;
@@ -39,7 +41,9 @@ mod target;
 mod tests;
 
 pub use connect::{ConnectOptions, connect};
+pub use control::QueryControl;
 pub use files::{create_table_text, table_name};
+pub use frame::DataFrame;
 pub use local_cluster::{LocalCluster, LocalClusterBuilder};
 pub use login::Login;
 pub use query::{Progress, Query};
@@ -49,4 +53,5 @@ pub use statements::{Open, StatementText, is_complete, open_at_end, split_statem
 pub use windrow_core::error::{Context, Error, ErrorKind, Result, Span};
 pub use windrow_executor::give_back_freed_memory_with;
 pub use windrow_flight::{ClusterStatus, ExecutorState, ExecutorStatus, JobState, JobStatus};
-pub use windrow_planner::Names;
+pub use windrow_planner::statement::changes_something;
+pub use windrow_planner::{IngestMode, IngestTarget, Names, table_references};

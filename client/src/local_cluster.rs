@@ -1,8 +1,9 @@
 //! A cluster on this machine: a coordinator and a listener here, executors here or as supervised processes. Next:
 //! `supervisor.rs`.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::supervisor::{ExecutorProcess, Supervisor};
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a token of [`LocalCluster::token`] holds.
 const TOKEN_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long an executor may take to leave; the coordinator lets it go after half a minute.
+const LEAVE_LIMIT: Duration = Duration::from_secs(40);
 /// Between two looks at who has registered.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -34,6 +37,7 @@ pub struct LocalClusterBuilder {
     executors: u32,
     port: u16,
     program: Option<PathBuf>,
+    leading: Vec<OsString>,
     config: Config,
 }
 
@@ -87,6 +91,13 @@ impl LocalClusterBuilder {
         self
     }
 
+    /// What each executor process is given before the program's own arguments: for a program that runs `windrow` when told so, such as
+    /// an interpreter of a language that `windrow` is a module of.
+    pub fn leading_arguments(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.leading = arguments.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Runs the executors in this process, as is the default.
     pub fn in_process(mut self) -> Self {
         self.program = None;
@@ -118,12 +129,10 @@ impl LocalClusterBuilder {
         let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let address = engine.serve(ServeOptions { bind, access }).await?;
         let secret = PublishedSecret::new(&key, address.port())?;
-        let mut cluster = LocalCluster { engine, address, key, secret, supervisors: Vec::new(), executors: self.executors };
-        let started = match self.add_executors(&mut cluster) {
-            Ok(()) => cluster.wait_until_registered().await,
-            Err(error) => Err(error),
-        };
-        match started {
+        let mut cluster =
+            LocalCluster { engine, address, key, secret, supervisors: Vec::new(), executors: 0, next: 0, made_of: self };
+        let executors = cluster.made_of.executors;
+        match cluster.grow(executors).await {
             Ok(()) => Ok(cluster),
             Err(error) => {
                 cluster.shutdown().await;
@@ -131,34 +140,17 @@ impl LocalClusterBuilder {
             }
         }
     }
-
-    fn add_executors(&self, cluster: &mut LocalCluster) -> Result<()> {
-        let clock = SystemClock::shared();
-        for index in 0..self.executors {
-            let options = shared_out(&self.config.executor, format!("executor-{index}"), self.executors);
-            match &self.program {
-                None => cluster.engine.add_executor(options)?,
-                Some(program) => {
-                    let process = process(program.clone(), cluster.address, cluster.secret.path(), options);
-                    let supervisor = Arc::new(Supervisor::start(process, Arc::clone(&clock), cluster.engine.hears_of_deaths())?);
-                    cluster.engine.add_supervisor(Arc::clone(&supervisor));
-                    cluster.supervisors.push(supervisor);
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-fn process(program: PathBuf, scheduler: SocketAddr, secret_file: &Path, options: ExecutorOptions) -> ExecutorProcess {
+fn process(made_of: &LocalClusterBuilder, program: PathBuf, cluster: &LocalCluster, options: ExecutorOptions) -> ExecutorProcess {
     let ExecutorOptions { name, slots, memory_limit, spill_dir, .. } = options;
     let base = if spill_dir.as_os_str().is_empty() { std::env::temp_dir() } else { spill_dir };
     let own = format!("windrow-{name}-{:016x}", rand::unique());
     let folders = std::env::split_paths(&base).map(|folder| folder.join(&own));
     // What was split can be joined again.
     let spill_dir = std::env::join_paths(folders).map_or_else(|_| base.join(&own), PathBuf::from);
-    let secret_file = secret_file.to_owned();
-    ExecutorProcess { program, scheduler: scheduler.to_string(), secret_file, name, slots, memory_limit, spill_dir }
+    let (scheduler, secret_file) = (cluster.address.to_string(), cluster.secret.path().to_owned());
+    ExecutorProcess { program, leading: made_of.leading.clone(), scheduler, secret_file, name, slots, memory_limit, spill_dir }
 }
 
 /// A cluster on this machine. Dropping it ends it; [`Self::shutdown`] also waits for the end.
@@ -171,12 +163,89 @@ pub struct LocalCluster {
     /// Empty if the executors live in this process.
     supervisors: Vec<Arc<Supervisor>>,
     executors: u32,
+    /// The number of the next executor: none is given twice.
+    next: u32,
+    made_of: LocalClusterBuilder,
 }
 
 impl LocalCluster {
     /// A cluster of one executor in this process, unless told otherwise.
     pub fn builder() -> LocalClusterBuilder {
-        LocalClusterBuilder { executors: 1, port: 0, program: None, config: Config::default() }
+        LocalClusterBuilder { executors: 1, port: 0, program: None, leading: Vec::new(), config: Config::default() }
+    }
+
+    /// Changes the number of executors, and returns when those that are new are registered, and those that are too many are gone: the last
+    /// ones leave once they have finished what they run and nobody needs what they hold, so that no query notices. Where slots and memory
+    /// were left to the machine, a new executor gets the share of one of `executors`; those that are there keep theirs.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for none, `Unsupported` for fewer where they live in this process, and those of starting.
+    pub async fn scale(&mut self, executors: u32) -> Result<()> {
+        if executors == 0 {
+            return Err(Error::new(ErrorKind::InvalidConfig, "executors = 0: a cluster needs at least one"));
+        }
+        if executors < self.executors && self.supervisors.is_empty() {
+            return Err(Error::unsupported("executors that live in this process do not leave alone")
+                .with_help("start the cluster with processes"));
+        }
+        self.shrink(executors).await?;
+        self.grow(executors).await
+    }
+
+    /// Adds executors until there are as many.
+    async fn grow(&mut self, executors: u32) -> Result<()> {
+        while self.executors < executors {
+            self.add_executor(executors)?;
+        }
+        self.wait_until_registered().await
+    }
+
+    fn add_executor(&mut self, together: u32) -> Result<()> {
+        let options = shared_out(&self.made_of.config.executor, format!("executor-{}", self.next), together);
+        match &self.made_of.program {
+            None => self.engine.add_executor(options)?,
+            Some(program) => {
+                let process = process(&self.made_of, program.clone(), self, options);
+                let supervisor = Supervisor::start(process, SystemClock::shared(), self.engine.hears_of_deaths())?;
+                let supervisor = Arc::new(supervisor);
+                self.engine.add_supervisor(Arc::clone(&supervisor));
+                self.supervisors.push(supervisor);
+            }
+        }
+        self.next += 1;
+        self.executors += 1;
+        Ok(())
+    }
+
+    /// Lets the last executors leave until there are no more than `executors`.
+    async fn shrink(&mut self, executors: u32) -> Result<()> {
+        let mut leaving = Vec::new();
+        while self.executors > executors {
+            let Some(supervisor) = self.supervisors.pop() else { break };
+            self.executors -= 1;
+            // One that is down at the moment has nothing to finish.
+            if let Err(error) = self.engine.drain(supervisor.name()).await {
+                tracing::debug!(executor = supervisor.name(), %error, "an executor is stopped without being drained");
+            }
+            leaving.push(supervisor);
+        }
+        for supervisor in leaving {
+            let name = supervisor.name();
+            let is_gone = || {
+                let status = self.engine.status();
+                let known = status.executors.iter().find(|executor| executor.name == name);
+                known.is_none_or(|executor| matches!(executor.state, ExecutorState::Dead | ExecutorState::Left))
+            };
+            let gone = async {
+                while !is_gone() {
+                    timer::sleep(LOOK_EVERY).await;
+                }
+            };
+            // What takes longer is ended: its queries run again elsewhere what it held.
+            let _late = timer::deadline(LEAVE_LIMIT, gone).await;
+            supervisor.stop().await;
+        }
+        Ok(())
     }
 
     /// Where clients connect, `grpc://127.0.0.1:PORT`.

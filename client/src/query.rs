@@ -1,4 +1,4 @@
-//! A running query: its schema, its rows as they come, its progress, its end. Dropping it cancels. Next: `remote.rs`, and
+//! A running query: its schema, its rows as they come, its progress, its end. Dropping it cancels. Next: `control.rs`, `remote.rs`, and
 //! `flight-server/src/results.rs` behind it.
 
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use windrow_core::Result;
 use windrow_flight::Statement;
 
+use crate::control::QueryControl;
 use crate::engine::Engine;
 use crate::remote::RemoteQuery;
 
@@ -21,6 +22,7 @@ pub use windrow_flight::JobProgress as Progress;
 pub struct Query {
     schema: SchemaRef,
     rows: Rows,
+    control: QueryControl,
 }
 
 #[derive(Debug)]
@@ -35,11 +37,13 @@ enum Rows {
 
 impl Query {
     pub(crate) fn local(statement: Statement, engine: Arc<Engine>) -> Self {
-        Self { schema: Arc::clone(&statement.schema), rows: Rows::Local { statement, _engine: engine } }
+        let control = QueryControl::local(&statement);
+        Self { schema: Arc::clone(&statement.schema), rows: Rows::Local { statement, _engine: engine }, control }
     }
 
     pub(crate) fn remote(query: RemoteQuery) -> Self {
-        Self { schema: query.schema(), rows: Rows::Remote(Box::new(query)) }
+        let control = QueryControl::remote(query.control());
+        Self { schema: query.schema(), rows: Rows::Remote(Box::new(query)), control }
     }
 
     /// The columns of the rows.
@@ -67,23 +71,19 @@ impl Query {
     /// Ends the query; its rows then end with an error of kind [`Cancelled`](windrow_core::ErrorKind::Cancelled). Harmless after
     /// its end.
     pub async fn cancel(&self) {
-        match &self.rows {
-            Rows::Local { statement, .. } => {
-                if let Some(canceller) = statement.canceller() {
-                    canceller.cancel();
-                }
-            }
-            Rows::Remote(query) => query.cancel().await,
-        }
+        self.control.cancel().await;
     }
 
     /// How far it is. A remote query's is asked for from the first call on, and is of a moment ago.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        match &self.rows {
-            Rows::Local { statement, .. } => *statement.progress().borrow(),
-            Rows::Remote(query) => query.progress(),
-        }
+        self.control.progress()
+    }
+
+    /// What ends it and says how far it is, while somebody else reads its rows.
+    #[must_use]
+    pub fn control(&self) -> QueryControl {
+        self.control.clone()
     }
 }
 

@@ -1,8 +1,13 @@
-//! The session of a scheduler in another process, over Flight SQL and our own actions. Next: `flight-server/src/sql/mod.rs`.
+//! The session of a scheduler in another process, over Flight SQL and our own actions. Next: `remote/bound.rs`, then
+//! `flight-server/src/sql/mod.rs`.
+
+mod bound;
+mod over;
 
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -47,6 +52,10 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct RemoteSession {
     peer: Peer,
+    /// What names it in the header of each call.
+    name: String,
+    /// Whether the scheduler has said that it takes no plans.
+    refuses_plans: AtomicBool,
     is_on_this_machine: bool,
     runtime: Handle,
     is_closed: bool,
@@ -87,8 +96,10 @@ impl RemoteSession {
         let session: u64 = opened
             .map_err(|error| if token.is_none() { unknown(&target, error) } else { error })
             .map_err(|error| broken_off(&target, error))?;
-        peer.client.set_header(actions::SESSION_HEADER, format!("{session:016x}"));
-        let session = Self { peer, is_on_this_machine, runtime: Handle::current(), is_closed: false };
+        let name = format!("{session:016x}");
+        peer.client.set_header(actions::SESSION_HEADER, name.clone());
+        let refuses_plans = AtomicBool::new(false);
+        let session = Self { peer, name, refuses_plans, is_on_this_machine, runtime: Handle::current(), is_closed: false };
         if let Some(schema) = &target.schema {
             session.use_schema(schema).await?;
         }
@@ -115,20 +126,27 @@ impl RemoteSession {
     }
 
     pub(crate) async fn execute(&self, sql: &str) -> Result<RemoteQuery> {
-        let mut peer = self.peer.clone();
         let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        self.run(&command.as_any()).await
+    }
+
+    /// Runs the statement of a command.
+    async fn run(&self, command: &arrow_flight::sql::Any) -> Result<RemoteQuery> {
+        let mut peer = self.peer.clone();
         // The statement is the ticket: from its submission on, a client that goes away ends the stream, and with it the job.
-        let ticket = Ticket::new(command.as_any().encode_to_vec());
+        let ticket = Ticket::new(command.encode_to_vec());
         let rows = peer.client.do_get(ticket).await.map_err(|error| self.peer.restore(error))?;
         let handle = rows.headers().get_bin(actions::STATEMENT_HEADER).and_then(|value| value.to_bytes().ok());
         let handle = handle.ok_or_else(|| self.other_version("no handle"))?;
+        let id = rows.headers().get(actions::JOB_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         let mut rows = rows.into_inner();
         let first = rows.next().await.transpose().map_err(|error| self.peer.restore(error))?;
         let Some(DecodedPayload::Schema(schema)) = first.map(|message| message.payload) else {
             return Err(self.other_version("rows without a schema"));
         };
         let (rows, runtime) = (FlightRecordBatchStream::new(rows), self.runtime.clone());
-        Ok(RemoteQuery { peer, handle, schema, rows, runtime, following: OnceLock::new() })
+        let control = RemoteControl { peer, id, handle, runtime, following: Arc::default() };
+        Ok(RemoteQuery { control, schema, rows })
     }
 
     fn other_version(&self, what: &str) -> Error {
@@ -204,23 +222,40 @@ impl Peer {
 
 /// A statement that runs elsewhere, with the stream of its rows. Dropping it ends the stream, and the job with it.
 pub(crate) struct RemoteQuery {
-    peer: Peer,
-    handle: bytes::Bytes,
+    control: RemoteControl,
     schema: SchemaRef,
     rows: FlightRecordBatchStream,
+}
+
+/// A statement that runs elsewhere, as others than its reader hold it.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteControl {
+    peer: Peer,
+    id: Option<u64>,
+    handle: bytes::Bytes,
     runtime: Handle,
-    following: OnceLock<(watch::Receiver<JobProgress>, Routine)>,
+    following: Arc<OnceLock<(watch::Receiver<JobProgress>, Routine)>>,
 }
 
 impl fmt::Debug for RemoteQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteQuery").field("peer", &self.peer).field("schema", &self.schema).finish_non_exhaustive()
+        f.debug_struct("RemoteQuery").field("control", &self.control).field("schema", &self.schema).finish_non_exhaustive()
     }
 }
 
 impl RemoteQuery {
     pub(crate) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    pub(crate) fn control(&self) -> RemoteControl {
+        self.control.clone()
+    }
+}
+
+impl RemoteControl {
+    pub(crate) fn id(&self) -> Option<u64> {
+        self.id
     }
 
     pub(crate) async fn cancel(&self) {
@@ -245,7 +280,7 @@ impl Stream for RemoteQuery {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = self.rows.poll_next_unpin(context);
-        next.map(|item| item.map(|batch| batch.map_err(|error| self.peer.restore(error))))
+        next.map(|item| item.map(|batch| batch.map_err(|error| self.control.peer.restore(error))))
     }
 }
 

@@ -1,18 +1,25 @@
 //! First arrow: a text arrives and becomes a running query. Next: `query.rs`, and `flight-server/src/session.rs` behind it.
 
+mod over;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use futures::Stream;
 use windrow_core::{Error, ErrorKind, Result};
 use windrow_executor::timer;
 use windrow_flight::{ClusterStatus, CoordinatorSession, ExecutorState};
-use windrow_planner::Names;
+use windrow_planner::{IngestTarget, Names};
 
 use crate::engine::Engine;
 use crate::files::{self, Look, quote};
 use crate::query::Query;
 use crate::remote::RemoteSession;
+
+pub(crate) use over::Over;
 
 /// Between two looks at who is there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -46,9 +53,35 @@ impl Session {
     /// # Errors
     /// `InvalidQuery` with a position and a suggestion, `NotFound`, `Unsupported`, `Data`, `Unavailable`.
     pub async fn sql(&self, text: &str) -> Result<Query> {
+        self.sql_with(text, None).await
+    }
+
+    /// As [`Self::sql`], with the values of the statement's parameters: a column for each, by position, or by name for those that the
+    /// text names, and one row.
+    ///
+    /// # Errors
+    /// As [`Self::sql`]; `InvalidQuery` for values that are missing, too many, or of no use for their parameter.
+    pub async fn sql_with(&self, text: &str, values: Option<&RecordBatch>) -> Result<Query> {
+        match (&self.at, values) {
+            (At::Here { session, engine }, _) => Ok(Query::local(session.execute_with(text, values).await?, Arc::clone(engine))),
+            (At::Elsewhere(session), None) => session.execute(text).await.map(Query::remote),
+            (At::Elsewhere(session), Some(values)) => session.execute_with(text, values).await.map(Query::remote),
+        }
+    }
+
+    /// Writes rows into a table; returns how many. They are visible together, after the last one came.
+    ///
+    /// # Errors
+    /// Those of the stream; `InvalidQuery` for a table or columns that do not fit; those of the store. Then nothing has changed.
+    pub async fn ingest(
+        &self,
+        target: IngestTarget,
+        schema: SchemaRef,
+        rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+    ) -> Result<u64> {
         match &self.at {
-            At::Here { session, engine } => Ok(Query::local(session.execute(text).await?, Arc::clone(engine))),
-            At::Elsewhere(session) => session.execute(text).await.map(Query::remote),
+            At::Here { session, .. } => session.ingest(target, schema, rows).await,
+            At::Elsewhere(session) => session.ingest(target, schema, rows).await,
         }
     }
 
@@ -148,6 +181,15 @@ impl Session {
             At::Here { .. } => None,
             At::Elsewhere(session) => Some(session.url()),
         }
+    }
+
+    /// Ends the engine in this process, with all that runs on it, and waits until it is gone, whoever else holds it. A session of a
+    /// scheduler elsewhere ends as with [`Self::close`].
+    pub async fn shutdown(self) {
+        if let At::Here { engine, .. } = &self.at {
+            engine.shutdown().await;
+        }
+        self.close().await;
     }
 
     /// Ends the session and waits until what it alone owns is gone: with the last session of an engine in this process, its

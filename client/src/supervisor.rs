@@ -4,6 +4,7 @@
 //! a process group of its own, so that Ctrl-C on a terminal reaches this process alone, which then ends the child in order.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ const DEATHS_KEPT: usize = 100;
 pub(crate) struct ExecutorProcess {
     /// The path of the `windrow` program.
     pub(crate) program: PathBuf,
+    /// What comes before its own arguments, if the program is one that runs `windrow`.
+    pub(crate) leading: Vec<OsString>,
     /// The coordinator, `host:port`.
     pub(crate) scheduler: String,
     /// The file with the cluster's secret, which is never an argument or in the environment itself.
@@ -129,6 +132,7 @@ impl ExecutorProcess {
         })?;
         let mut command = Command::new(&self.program);
         command
+            .args(&self.leading)
             .arg("executor")
             .args(["--scheduler", &self.scheduler, "--name", &self.name])
             .args(["--slots", &self.slots.to_string(), "--memory-limit", &self.memory_limit.to_string()])

@@ -31,7 +31,7 @@ mod write;
 pub use control::client::error_chain;
 pub use coordinator::{Coordinator, CoordinatorOptions};
 pub use executor_process::{NetworkExecutorOptions, run_executor};
-pub use results::Statement;
+pub use results::{Canceller, Statement};
 pub use security::{Access, Dialer};
 pub use serve::{ServeOptions, Server, serve};
 pub use session::CoordinatorSession;

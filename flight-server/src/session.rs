@@ -1,5 +1,7 @@
 //! A client's session on the coordinator: a statement arrives, is planned, and becomes rows or a job. Next: `coordinator/mod.rs`.
 
+mod frames;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,13 +35,20 @@ pub(crate) enum Request {
     Sql(String),
     /// A plan in the Substrait format.
     Substrait(Bytes),
+    /// A statement over frames, which are plans of a client of this version.
+    Frames {
+        /// The statement.
+        text: String,
+        /// The frames.
+        frames: Bytes,
+    },
 }
 
 impl Request {
     /// How people see it.
     pub(crate) fn text(&self) -> Cow<'_, str> {
         match self {
-            Self::Sql(text) => Cow::Borrowed(text),
+            Self::Sql(text) | Self::Frames { text, .. } => Cow::Borrowed(text),
             Self::Substrait(plan) => Cow::Owned(format!("(a Substrait plan of {} bytes)", plan.len())),
         }
     }
@@ -47,7 +56,7 @@ impl Request {
     /// Whether it changes something instead of having rows. Plans only query.
     pub(crate) fn changes_something(&self) -> bool {
         match self {
-            Self::Sql(text) => changes_something(text),
+            Self::Sql(text) | Self::Frames { text, .. } => changes_something(text),
             Self::Substrait(_) => false,
         }
     }
@@ -107,6 +116,9 @@ impl CoordinatorSession {
             Request::Sql(text) => self.execute_with(text, values).await,
             Request::Substrait(plan) => {
                 self.planned(&request.text(), |shape| self.planner.plan_substrait(plan, values, shape)).await
+            }
+            Request::Frames { text, frames } => {
+                self.planned(text, |shape| self.planner.plan_over_bytes(text, frames, shape)).await
             }
         }
     }
@@ -194,6 +206,7 @@ impl CoordinatorSession {
         match request {
             Request::Sql(text) => self.describe(text, values).await,
             Request::Substrait(plan) => in_time(self.time_limit(), self.planner.describe_substrait(plan, values)).await,
+            Request::Frames { text, frames } => in_time(self.time_limit(), self.planner.describe_over_bytes(text, frames)).await,
         }
     }
 

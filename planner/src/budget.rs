@@ -89,7 +89,6 @@ pub(crate) fn nests_too_deeply() -> Error {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidQuery`].
-#[cfg(feature = "substrait")]
 pub(crate) fn check_plan_bytes(bytes: usize) -> Result<()> {
     within("bytes of a plan", bytes, TEXT_BYTES_MAX)
 }

@@ -1,5 +1,6 @@
 //! A client's session on the coordinator: settings, catalog, and what becomes of a statement. Next: `session/statement.rs`.
 
+mod frames;
 mod planned;
 mod plans;
 mod settings;

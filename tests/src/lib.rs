@@ -6,9 +6,12 @@
 
 pub mod engine;
 pub mod fixtures;
+pub mod frames;
 pub mod oracle;
 pub mod proxy;
+pub mod python;
 pub mod rows;
 pub mod store;
 pub mod tpch;
+pub mod tpch_frames;
 pub mod wait;

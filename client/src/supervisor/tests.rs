@@ -35,6 +35,7 @@ fn script(name: &str) -> PathBuf {
 
 fn process(program: PathBuf, spill_dir: &Path) -> ExecutorProcess {
     ExecutorProcess {
+        leading: Vec::new(),
         program,
         scheduler: "127.0.0.1:1".to_owned(),
         secret_file: "/none".into(),

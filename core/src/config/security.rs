@@ -51,7 +51,7 @@ pub struct SecurityConfig {
     /// everything when only the owner of the process can log in. As one text, commas divide them.
     #[serde(deserialize_with = "prefixes")]
     pub allow_stores: Vec<String>,
-    /// Whether clients may send plans in the Substrait format instead of SQL. A plan may do what its sender's SQL may do and no more;
+    /// Whether clients may send plans instead of SQL: in the Substrait format, and those of dataframes. A plan may do what its sender's SQL may do and no more;
     /// but more code reads it, and that code was written for plans that programs make.
     pub accept_plans: bool,
 }

@@ -28,6 +28,9 @@ pub use super::sessions::SESSION_HEADER;
 /// `CommandStatementQuery`.
 pub const STATEMENT_HEADER: &str = "x-windrow-statement-bin";
 
+/// The header beside [`STATEMENT_HEADER`] with the number of the statement's job, if it has one.
+pub const JOB_HEADER: &str = "x-windrow-job";
+
 /// Opens a session. Body: settings as `Vec<(String, String)>`, or empty. Result: `u64`, for the header [`SESSION_HEADER`] in
 /// hexadecimal.
 pub const OPEN_SESSION: &str = "windrow.open_session";

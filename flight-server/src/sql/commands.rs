@@ -22,6 +22,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 use windrow_core::{Error, Result};
 
+use super::plan_proto::CommandPlan;
 use super::prepared::{Body, Prepared, all_values, body};
 use super::results_calls::caller;
 use super::session_proto::PreparedStatementResult;
@@ -82,6 +83,20 @@ impl SqlService {
         let description = session.describe_request(&prepared.request, values.as_ref()).await.map_err(fail)?;
         let schema = wire_schema::for_drivers(&description.schema, keeps_views(&session));
         Ok(SchemaResult { schema: wire_schema::ipc(&schema).map_err(fail)? })
+    }
+
+    /// The statement that is a ticket of ours, with the values that are bound to it.
+    fn in_ticket(&self, message: &Any) -> Result<Prepared, Status> {
+        let other = |error: arrow::error::ArrowError| Status::invalid_argument(error.to_string());
+        if let Some(query) = message.unpack::<CommandStatementQuery>().map_err(other)? {
+            return Ok(Prepared::new(query.query));
+        }
+        if let Some(command) = message.unpack::<CommandPlan>().map_err(other)? {
+            return Prepared::over(command).map_err(fail);
+        }
+        let query = message.unpack::<CommandPreparedStatementQuery>().map_err(other)?;
+        let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
+        self.open(&query.prepared_statement_handle).map_err(fail)
     }
 
     /// The answer to CreatePreparedStatement. Nothing runs.
@@ -194,19 +209,23 @@ impl FlightSqlService for SqlService {
 
     /// A statement as a ticket: planned, submitted and read in one call, so that its job ends with its client, whenever that is.
     async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<DoGet, Status> {
-        let query = message.unpack::<CommandStatementQuery>().map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
+        let prepared = self.in_ticket(&message)?;
         let record = record_of(request.extensions());
-        record.text("statement", &query.query);
+        record.text("statement", &prepared.request.text());
         let session = self.sessions.of(&request).await.map_err(fail)?;
-        let statement = session.execute(&query.query).await.map_err(fail)?;
-        statement.job.into_iter().for_each(|job| record.job(job));
+        let values = prepared.rows().map_err(fail)?;
+        let statement = session.execute_request(&prepared.request, values.as_ref()).await.map_err(fail)?;
+        let job = statement.job;
+        job.into_iter().for_each(|job| record.job(job));
         let (handle, reading) = self.handles.read(statement).map_err(fail)?;
         // A client of ours: it knows every type.
         let schema = wire_schema::hydrated(&reading.schema());
         let mut response = Response::new(wire_schema::encode(schema, counted(reading, record)));
         let value = MetadataValue::from_bytes(&handle.to_be_bytes());
         response.metadata_mut().insert_bin(actions::STATEMENT_HEADER, value);
+        if let Some(job) = job {
+            response.metadata_mut().insert(actions::JOB_HEADER, MetadataValue::from(job.0));
+        }
         Ok(response)
     }
 

@@ -16,6 +16,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 use windrow_auth::{Verb, authorize};
 
+use super::plan_proto::CommandPlan;
 use super::prepared::Prepared;
 use super::results_calls::{caller, not_polled};
 use super::{SqlService, actions, fail, flight_info, metadata, wire_schema};
@@ -83,6 +84,12 @@ impl Door {
             }
             Command::CommandPreparedStatementQuery(query) => {
                 Asked::Rows(self.sql.open(&query.prepared_statement_handle).map_err(fail)?)
+            }
+            Command::Unknown(any) => {
+                match any.unpack::<CommandPlan>().map_err(|error| Status::invalid_argument(error.to_string()))? {
+                    Some(command) => Asked::Rows(Prepared::over(command).map_err(fail)?),
+                    None => Asked::Other,
+                }
             }
             command if metadata::schema(&command).is_some() => Asked::Metadata(command),
             _ => Asked::Other,

@@ -10,6 +10,7 @@
 //! actions.rs    our own actions                   tickets.rs           what is sealed in a ticket
 //! readers.rs    who reads them, and who waits      desk.rs              tickets that executors redeem
 //! incoming.rs   batches that clients send, checked before they are decoded
+//! plan_proto.rs  statements over plans that clients made
 //! ```
 //!
 //! Next: `serve.rs`. Nothing here plans or runs: it turns calls into statements of a session, and rows into messages.
@@ -22,6 +23,7 @@ mod handles;
 mod incoming;
 mod ingest;
 mod metadata;
+mod plan_proto;
 mod prepared;
 mod readers;
 mod results;
@@ -52,6 +54,7 @@ use crate::wire::to_status;
 pub(crate) use desk::Desk;
 use door::Door;
 use handles::Handles;
+pub use plan_proto::CommandPlan;
 pub(crate) use readers::Reader;
 use results::Results;
 use sessions::Sessions;

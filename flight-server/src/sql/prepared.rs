@@ -20,6 +20,7 @@ use windrow_planner::check_substrait_version;
 
 use super::SqlService;
 use super::incoming::Incoming;
+use super::plan_proto::CommandPlan;
 use crate::session::Request;
 
 /// Bytes of the values that a handle carries; it travels with each call.
@@ -57,6 +58,15 @@ impl Prepared {
         let plan = plan.ok_or_else(|| Error::new(ErrorKind::InvalidQuery, "a command for a Substrait plan without the plan"))?;
         check_substrait_version(&plan.version)?;
         Ok(Self { request: Request::Substrait(plan.plan), bound: None })
+    }
+
+    /// A statement over a client's plans.
+    ///
+    /// # Errors
+    /// `Unsupported` for plans of another version.
+    pub(super) fn over(command: CommandPlan) -> Result<Self> {
+        command.check_version()?;
+        Ok(Self { request: Request::Frames { text: command.text, frames: command.frames }, bound: None })
     }
 
     /// The statement with `rows` in place of what was bound before.

@@ -39,7 +39,7 @@ pub(super) async fn run_script(session: &CoordinatorSession, text: &str) -> Resu
 pub(super) async fn run_request(session: &CoordinatorSession, request: &Request) -> Result<i64> {
     match request {
         Request::Sql(text) => run_script(session, text).await,
-        Request::Substrait(_) => run(session, request, None).await.map(|rows| rows.unwrap_or(UNKNOWN)),
+        Request::Substrait(_) | Request::Frames { .. } => run(session, request, None).await.map(|rows| rows.unwrap_or(UNKNOWN)),
     }
 }
 

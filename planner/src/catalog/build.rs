@@ -56,7 +56,7 @@ pub(super) async fn view(scope: &Arc<Scope>, definition: &ViewDefinition, is_tem
     view_table(Arc::unwrap_or_clone(create.input), &definition.sql)
 }
 
-fn view_table(plan: LogicalPlan, sql: &str) -> Result<Arc<dyn TableProvider>> {
+pub(super) fn view_table(plan: LogicalPlan, sql: &str) -> Result<Arc<dyn TableProvider>> {
     let coerced = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(
         plan,
         &datafusion::config::ConfigOptions::default(),

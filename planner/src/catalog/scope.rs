@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use datafusion::catalog::{EmptyCatalogProviderList, TableProvider};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use windrow_core::config::QueryConfig;
 use windrow_core::{Error, ErrorKind};
@@ -17,6 +18,7 @@ use super::temporary::{Temporary, TemporaryObject};
 use super::{Object, Objects, SYSTEM, TEMP, build};
 use crate::diagnose::ours;
 use crate::files::{FileTables, looks_like_path};
+use crate::frames::{self, Frames};
 use crate::stores::Stores;
 
 /// The schema in which names without a schema are looked up: the temporary objects, then the current schema, then files. No name
@@ -46,6 +48,8 @@ pub(crate) struct Scope {
     pub(super) schema: String,
     /// Where relative paths begin.
     directory: String,
+    /// What the statement may name before everything else.
+    frames: Frames,
     depth: u32,
 }
 
@@ -76,6 +80,7 @@ impl Scope {
             read: TablesRead::default(),
             schema: state.config_options().catalog.default_schema.clone(),
             directory: parts.query.directory.clone(),
+            frames: Frames::default(),
             base: state,
             depth: 0,
         })
@@ -91,11 +96,20 @@ impl Scope {
 
     /// The scope of a view's own text.
     pub(super) fn within(&self, schema: &str, directory: &str, is_temporary: bool) -> Result<Arc<Self>> {
+        self.nested(schema, directory, is_temporary).map(Arc::new)
+    }
+
+    /// The scope of a statement over `frames`, which are as temporary views that nobody else sees.
+    pub(crate) fn over(&self, frames: Frames) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { frames, ..self.nested(&self.schema, &self.directory, true)? }))
+    }
+
+    fn nested(&self, schema: &str, directory: &str, is_temporary: bool) -> Result<Self> {
         if self.depth >= DEPTH_MAX {
             let message = format!("views are nested more than {DEPTH_MAX} deep, or one contains itself");
             return Err(ours(Error::new(ErrorKind::InvalidQuery, message)));
         }
-        Ok(Arc::new(Self {
+        Ok(Self {
             objects: Arc::clone(&self.objects),
             temporary: self.temporary.as_ref().filter(|_own| is_temporary).map(Arc::clone),
             viewer: self.viewer.clone(),
@@ -107,8 +121,19 @@ impl Scope {
             base: self.base.clone(),
             schema: schema.to_owned(),
             directory: directory.to_owned(),
+            frames: Frames::default(),
             depth: self.depth + 1,
-        }))
+        })
+    }
+
+    /// Where relative paths begin.
+    pub(crate) fn directory(&self) -> &str {
+        &self.directory
+    }
+
+    /// The files and object stores that may be opened.
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.stores
     }
 
     /// Whether there is such a schema.
@@ -118,6 +143,9 @@ impl Scope {
 
     /// The table of an unqualified name.
     pub(super) async fn search(self: &Arc<Self>, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(plan) = self.frames.get(name) {
+            return self.frame(plan).await.map(Some);
+        }
         if let Some(table) = self.temporary(name).await? {
             return Ok(Some(table));
         }
@@ -145,6 +173,14 @@ impl Scope {
             Some(object) => self.table(&Arc::<Object>::clone(object), false).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// A frame, as the view that it is: it sees none of the others.
+    async fn frame(&self, plan: &LogicalPlan) -> Result<Arc<dyn TableProvider>> {
+        let scope = self.over(Frames::default())?;
+        // Boxed: the frame may be of a query over frames.
+        let resolved = Box::pin(async move { frames::resolve(plan, &scope).await }).await?;
+        build::view_table(resolved, "")
     }
 
     async fn table(self: &Arc<Self>, object: &Arc<Object>, is_temporary: bool) -> Result<Arc<dyn TableProvider>> {

@@ -10,12 +10,12 @@ use prost::Message;
 use windrow_core::{Error, ErrorKind};
 
 use super::reader::Reader;
-use super::{size, version};
+use super::version;
 use crate::access::Access;
-use crate::budget;
 use crate::catalog::searching_tables;
 use crate::diagnose::ours;
 use crate::parameters::{self, Values};
+use crate::{budget, plan_size};
 
 /// Bytes of a message about a plan: some of DataFusion's hold the plan.
 const MESSAGE_MAX: usize = 400;
@@ -35,7 +35,7 @@ pub(crate) async fn resolve(
     let searching = searching_tables(state);
     let reader = Reader::new(&extensions, &searching);
     let plan = from_substrait_plan_with_consumer(&reader, &plan).await.map_err(unusable)?;
-    size::check(&plan)?;
+    plan_size::check(&plan)?;
     let plan = parameters::bind(plan, values)?;
     access.check_plan(&plan)?;
     Ok(plan)

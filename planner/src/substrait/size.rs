@@ -1,14 +1,8 @@
-//! How much a plan may hold: the figures of `../budget.rs`, counted while it is read and once it is a logical plan. Next:
-//! `../parameters.rs`.
+//! How much a plan may hold: the figures of `../budget.rs`, counted while it is read. Next: `../plan_size.rs`, for the logical plan.
 
 use std::collections::HashSet;
-use std::ops::Deref;
 
-use arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion_substrait::substrait::proto::Rel;
 use datafusion_substrait::substrait::proto::rel::RelType;
 use datafusion_substrait::substrait::proto::rel_common::EmitKind;
@@ -117,62 +111,4 @@ fn comparisons(relation: &Rel) -> usize {
 /// Refuses more than is allowed.
 pub(super) fn within(what: &str, count: usize, most: usize) -> Result<(), DataFusionError> {
     budget::within(what, count, most).map_err(ours)
-}
-
-/// Checks what would be computed while the plan is optimized: calls with literal arguments and regular expressions.
-///
-/// # Errors
-/// `InvalidQuery`.
-pub(super) fn check(plan: &LogicalPlan) -> Result<(), DataFusionError> {
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expression| {
-            expression.apply(|part| check_expression(part).map(|()| TreeNodeRecursion::Continue).map_err(ours))
-        })
-    })
-    .map(drop)
-}
-
-fn check_expression(expression: &Expr) -> Result<()> {
-    match expression {
-        Expr::ScalarFunction(call) => {
-            let name = call.func.name();
-            let numbers: Vec<_> = call.args.iter().map(number).collect();
-            budget::made(name, &numbers)?;
-            let pattern = call.args.get(1).filter(|_argument| name.starts_with("regexp_"));
-            pattern.map_or(Ok(()), check_pattern)
-        }
-        Expr::SimilarTo(like) => check_pattern(&like.pattern),
-        Expr::BinaryExpr(binary) if is_match(binary.op) => check_pattern(&binary.right),
-        _ => Ok(()),
-    }
-}
-
-fn is_match(operator: Operator) -> bool {
-    use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
-    matches!(operator, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
-}
-
-fn check_pattern(pattern: &Expr) -> Result<()> {
-    let text = literal(pattern).and_then(|value| value.try_as_str()).flatten();
-    budget::within("bytes in one regular expression", text.map_or(0, str::len), budget::PATTERN_BYTES_MAX)
-}
-
-fn number(argument: &Expr) -> Option<f64> {
-    if let Expr::Negative(inner) = argument {
-        return number(inner).map(|number| -number);
-    }
-    match literal(argument)?.cast_to(&DataType::Float64) {
-        Ok(ScalarValue::Float64(number)) => number,
-        _ => None,
-    }
-}
-
-/// The literal that an expression is, whatever type it is cast to.
-fn literal(expression: &Expr) -> Option<&ScalarValue> {
-    match expression {
-        Expr::Literal(value, _) => Some(value),
-        Expr::Cast(cast) => literal(cast.expr.deref()),
-        Expr::TryCast(cast) => literal(cast.expr.deref()),
-        _ => None,
-    }
 }

@@ -10,6 +10,7 @@ mod credentials;
 mod direct;
 mod faults;
 mod fleet;
+mod frames;
 mod kills;
 mod leaks;
 mod memory;

@@ -3,6 +3,7 @@
 
 mod corpus;
 mod errors;
+mod frames;
 mod substrait;
 mod tpch;
 mod writes;

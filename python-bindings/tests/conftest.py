@@ -1,0 +1,95 @@
+"""What the tests share: clients in the three forms that the engine has, and waiting for what nobody announces.
+
+They run against the installed package. By hand: `pip install ./python-bindings -r python-bindings/tests/requirements.txt`, then
+`pytest python-bindings/tests`.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import windrow
+
+# How long what must happen soon may take before a test fails.
+LIMIT = 20.0
+
+
+@pytest.fixture
+def client():
+    """An engine in this process."""
+    with windrow.connect(slots=2, memory_limit="512MB") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Two executors, each a process."""
+    with windrow.LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="256MB") as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["embedded", "cluster", "remote"])
+def anywhere(request):
+    """A client of each kind."""
+    if request.param == "embedded":
+        client = windrow.connect(slots=2, memory_limit="512MB")
+    elif request.param == "cluster":
+        client = windrow.Client(request.getfixturevalue("cluster"))
+    else:
+        client = windrow.connect(request.getfixturevalue("cluster").url)
+    with client:
+        yield client
+
+
+@pytest.fixture
+def until():
+    """Waits for a condition that nobody announces, and returns the seconds that it took."""
+
+    def wait(condition, what, limit=LIMIT):
+        start = time.monotonic()
+        while not condition():
+            assert time.monotonic() - start < limit, f"waited {limit} s in vain: {what}"
+            time.sleep(0.01)
+        return time.monotonic() - start
+
+    return wait
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Starts a script in another interpreter."""
+    started = []
+
+    def start(script, **more):
+        file = tmp_path / f"script_{len(started)}.py"
+        file.write_text(script)
+        environment = os.environ | {"PYTHONUNBUFFERED": "1", "WINDROW_PROGRESS": "0"} | more.pop("env", {})
+        process = subprocess.Popen(
+            [sys.executable, str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            **more,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def is_running(pid):
+    """Whether a process is there and not a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
