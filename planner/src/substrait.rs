@@ -20,8 +20,6 @@ mod version;
 
 use windrow_core::{Error, Result};
 
-use crate::diagnose::ours;
-
 /// The versions of the format that this build reads, the oldest and the newest; `None` if it was built without.
 #[must_use]
 pub(crate) fn substrait_versions() -> Option<(String, String)> {

@@ -37,7 +37,6 @@ use crate::codec::series;
 use crate::codec::wire::{
     Across, Input, Lost, Node, OurExpr, OurNode, SortKey, constraints_to_wire, scalar_to_bytes, schema_to_bytes, to_bytes,
 };
-use crate::diagnose::ours;
 use crate::narrow::{Placement, leaves};
 use crate::runtime_filter::apply::RuntimeFilterExec;
 use crate::runtime_filter::build::RuntimeFilterBuildExec;
