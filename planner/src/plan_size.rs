@@ -8,7 +8,7 @@ use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
-use windrow_core::{Error, Result};
+use windrow_core::Result;
 
 use crate::budget;
 use crate::diagnose::ours;

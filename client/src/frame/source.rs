@@ -118,7 +118,7 @@ impl Session {
     pub(super) async fn opened(&self, stub: Stub) -> Result<DataFrame> {
         let frames = Frames::one(NAME, stub.clone().open().map_err(fail)?);
         let over = Over { before: String::new(), query: format!("SELECT * FROM \"{NAME}\""), after: String::new(), frames };
-        let schema = without_origins(&self.schema_over(&over).await?);
+        let schema = without_origins(self.schema_over(&over).await?.as_ref());
         let plan = stub.scan(schema).map_err(fail)?;
         Ok(DataFrame::new(self.clone(), plain(plan)?))
     }

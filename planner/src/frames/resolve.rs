@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use windrow_core::{Error, ErrorKind};
 
 use super::stub::reference;
-use super::{Frames, Stub, StubTable, external, size};
+use super::{Frames, Stub, StubTable, size};
 use crate::catalog::{Scope, searching, searching_tables};
 use crate::diagnose::ours;
 use crate::sql;

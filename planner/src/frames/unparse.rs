@@ -13,7 +13,7 @@ use datafusion::sql::unparser::dialect::CustomDialectBuilder;
 use windrow_core::Error;
 
 use super::stub::reference;
-use super::{FileFormatOptions, Frames, ReadFiles, Stub, StubTable, external, plan_error};
+use super::{FileFormatOptions, Frames, ReadFiles, Stub, StubTable, plan_error};
 use crate::diagnose::ours;
 
 /// What stands before a query so that it may name `frames`: `WITH "a" AS (..), "b" AS (..) `; nothing if there are none.
