@@ -143,14 +143,14 @@ impl LocalClusterBuilder {
 }
 
 fn process(made_of: &LocalClusterBuilder, program: PathBuf, cluster: &LocalCluster, options: ExecutorOptions) -> ExecutorProcess {
-    let ExecutorOptions { name, slots, memory_limit, spill_dir, .. } = options;
+    let ExecutorOptions { name, slots, memory_limit, spill_dir, python, .. } = options;
     let base = if spill_dir.as_os_str().is_empty() { std::env::temp_dir() } else { spill_dir };
     let own = format!("windrow-{name}-{:016x}", rand::unique());
     let folders = std::env::split_paths(&base).map(|folder| folder.join(&own));
     // What was split can be joined again.
     let spill_dir = std::env::join_paths(folders).map_or_else(|_| base.join(&own), PathBuf::from);
     let (scheduler, secret_file) = (cluster.address.to_string(), cluster.secret.path().to_owned());
-    ExecutorProcess { program, leading: made_of.leading.clone(), scheduler, secret_file, name, slots, memory_limit, spill_dir }
+    ExecutorProcess { program, leading: made_of.leading.clone(), scheduler, secret_file, name, slots, memory_limit, spill_dir, python }
 }
 
 /// A cluster on this machine. Dropping it ends it; [`Self::shutdown`] also waits for the end.

@@ -46,6 +46,8 @@ pub(crate) struct ExecutorProcess {
     pub(crate) memory_limit: u64,
     /// Its own folder, emptied before each start.
     pub(crate) spill_dir: PathBuf,
+    /// The interpreter of its Python functions, if it is to run any.
+    pub(crate) python: Option<PathBuf>,
 }
 
 /// Hears how a process ended: the executor's name and the cause.
@@ -146,6 +148,9 @@ impl ExecutorProcess {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        if let Some(python) = &self.python {
+            command.env("WINDROW_EXECUTOR__PYTHON", python);
+        }
         command.spawn().map_err(|source| self.not_started(source))
     }
 

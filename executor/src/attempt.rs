@@ -27,11 +27,12 @@ use windrow_core::task::{PartitionStat, TaskMetrics, TaskSpec};
 use windrow_core::transport::ShuffleTransport;
 use windrow_core::{Error, ErrorKind, Failure};
 use windrow_planner::task_plan::session_config;
-use windrow_planner::{InputPart, StageInputs, Stores, TaskPlan, decode_task};
+use windrow_planner::{InputPart, PythonRunners, StageInputs, Stores, TaskPlan, decode_task};
 
 use crate::classify::{classify, exhausted, join, panicked};
 use crate::executor::Template;
 use crate::grace::with_joins_that_fit;
+use crate::python::PythonWorkers;
 use crate::query_memory::{Queries, QueryPool, QueryUse};
 use crate::shuffle::broadcast::Broadcasts;
 use crate::shuffle::checksum::RowChecksum;
@@ -52,6 +53,7 @@ pub(crate) struct Services {
     queries: Arc<Queries>,
     /// Most bytes that a sort may take in advance for its merge.
     sort_reservation: usize,
+    python: Arc<PythonWorkers>,
     /// DataFusion's functions, and an environment whose object stores and file-metadata cache every attempt uses.
     session: SessionState,
 }
@@ -68,6 +70,7 @@ impl Services {
         window: u64,
         slots: u32,
         stores: Arc<Stores>,
+        python: Arc<PythonWorkers>,
     ) -> Result<Self, Error> {
         // An eighth of a slot's share: many slots would otherwise take a small pool before any row is sorted.
         let sort_reservation = store.pool().limit() / (8 * slots.max(1) as usize);
@@ -79,7 +82,11 @@ impl Services {
             .map_err(|source| Error::new(ErrorKind::Internal, source.to_string()))?;
         let session = SessionStateBuilder::new().with_default_features().with_runtime_env(environment).build();
         let broadcasts = Arc::new(Broadcasts::new(Arc::clone(store.pool())));
-        Ok(Self { store, transport, reports, window, broadcasts, queries: Arc::default(), sort_reservation, session })
+        Ok(Self { store, transport, reports, window, broadcasts, queries: Arc::default(), sort_reservation, python, session })
+    }
+
+    pub(crate) fn python(&self) -> &Arc<PythonWorkers> {
+        &self.python
     }
 
     pub(crate) fn store(&self) -> &Arc<ShuffleStore> {
@@ -221,6 +228,7 @@ impl Attempt {
         query: &Arc<QueryUse>,
     ) -> Result<Arc<TaskContext>, Failed> {
         let config = shared.session_config().clone().with_extension(Arc::new(StageInputs(reader)));
+        let config = config.with_extension(Arc::new(PythonRunners(self.services.python.runner())));
         let (id, environment) = (Some(self.spec.attempt.to_string()), self.services.environment(query)?);
         let session = shared.session_id();
         Ok(Arc::new(TaskContext::new(

@@ -28,6 +28,7 @@ use windrow_planner::Stores;
 
 use crate::attempt::{Attempt, Services};
 use crate::machine;
+use crate::python::PythonWorkers;
 use crate::shuffle::store::ShuffleStore;
 use crate::watch::Watch;
 
@@ -59,6 +60,8 @@ pub struct ExecutorOptions {
     pub fetch_window: u64,
     /// The files and object stores that its plans may open.
     pub stores: Arc<Stores>,
+    /// The interpreter that runs Python functions; without one, none are run.
+    pub python: Option<PathBuf>,
 }
 
 impl ExecutorOptions {
@@ -74,6 +77,7 @@ impl ExecutorOptions {
             evict_from_percent: config.evict_from_percent,
             fetch_window: config.fetch_window.as_u64(),
             stores: Arc::default(),
+            python: config.python.clone(),
         }
     }
 
@@ -190,8 +194,9 @@ impl Executor {
         let (pool, spill) = ((limit, options.evict_from_percent), (options.spill_dir.as_path(), options.spill_limit));
         let store = ShuffleStore::open(pool, spill, runtime.handle().clone())?;
         start_eviction(&options.name, &store)?;
-        let services =
-            Services::new(store, transport, reports, options.fetch_window, options.slots, Arc::clone(&options.stores))?;
+        let python = PythonWorkers::new(options.python.clone(), options.slots, Arc::clone(store.pool()) as _, runtime.handle().clone());
+        let stores = Arc::clone(&options.stores);
+        let services = Services::new(store, transport, reports, options.fetch_window, options.slots, stores, python)?;
         let watch = Watch::start(&options.name, services.store().pool(), services.queries())?;
         Ok(Arc::new(Self {
             watch: Arc::new(watch),
@@ -290,6 +295,7 @@ impl Executor {
             ended.await;
         }
         self.services.forget_broadcasts(None);
+        self.services.python().close().await;
         self.services.store().clear().await;
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();

@@ -121,6 +121,7 @@ impl Cluster {
                 evict_from_percent: if memory < 1 << 30 { 1 } else { 60 },
                 fetch_window: 8 << 20,
                 stores: Arc::default(),
+                python: None,
             };
             let executor = Executor::start(options, Arc::clone(&transport), sender.clone()).unwrap();
             executor.handle(Command::Registered { epoch: Epoch(1), executor: ExecutorId(id), incarnation: INCARNATION });

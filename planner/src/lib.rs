@@ -26,6 +26,7 @@ mod permission;
 mod physical;
 mod plan_size;
 mod push_down_semi_join;
+mod python;
 mod references;
 mod repeats;
 mod runtime_filter;
@@ -50,6 +51,10 @@ pub use describe::Description;
 pub use frames::{FileFormatOptions, Frames, ReadFiles, STEPS_DEPTH_MAX, Stub, StubTable, frames_to_bytes, plan_error, unparse};
 pub use inventory::{TableEntry, TableKind};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
+pub use python::{
+    PythonFormat, PythonFunction, PythonMap, PythonRunner, PythonRunners, PythonStyle, call as call_python,
+    call_aggregate as call_python_aggregate, create_statement as create_python_function,
+};
 pub use references::table_references;
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, SessionOptions};
 pub use stage_input::{InputPart, StageInputExec, StageInputSource, StageInputs};

@@ -10,11 +10,11 @@ use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::logical_plan::{Join, Subquery};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 
-use crate::origin;
+use crate::{origin, python};
 
 /// Optimizes `plan` and rewrites what DataFusion can only run in one process.
 pub(crate) fn optimize(plan: &LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
-    let optimized = state.optimize(plan)?;
+    let optimized = state.optimize(&python::extract(plan)?)?;
     optimized.transform_up_with_subqueries(rewrite_not_in).map(|rewritten| rewritten.data)
 }
 

@@ -46,6 +46,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use windrow_core::{Error, Result};
 
+use crate::python::PythonMapExec;
 use crate::runtime_filter::apply::RuntimeFilterExec;
 use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::narrow_source;
@@ -325,6 +326,7 @@ fn per_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<SortMergeJoinExec>()
         || plan.is::<RuntimeFilterBuildExec>()
         || plan.is::<WriteExec>()
+        || plan.is::<PythonMapExec>()
 }
 
 fn one_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {

@@ -11,6 +11,8 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{ObjectName, Set, Statement as Sql, Visit, Visitor};
 use windrow_core::{Error, ErrorKind, Result};
 
+use crate::python::is_own_function;
+
 /// The schema of a session's own objects.
 const TEMPORARY: &str = "temp";
 
@@ -127,6 +129,7 @@ fn need_of_sql(statement: &Sql) -> Need {
         | Sql::ReleaseSavepoint { .. } => Need::ReadTemporary,
         Sql::CreateTable(create) => own_or_shared(create.temporary, [&create.name]),
         Sql::CreateView(create) => own_or_shared(create.temporary, [&create.name]),
+        Sql::CreateFunction(create) if is_own_function(create) => Need::ReadTemporary,
         Sql::Drop { temporary, names, .. } => own_or_shared(*temporary, names),
         Sql::Insert(_)
         | Sql::Update(_)
@@ -170,6 +173,8 @@ pub(crate) fn need_of_node(node: &LogicalPlan) -> Need {
             DdlStatement::CreateCatalogSchema(_) | DdlStatement::DropCatalogSchema(_) | DdlStatement::CreateIndex(_) => {
                 Need::Write
             }
+            // One for all sessions is nowhere made.
+            DdlStatement::CreateFunction(create) if create.temporary => Need::ReadTemporary,
             DdlStatement::CreateCatalog(_) | DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_) => Need::Administer,
         },
         LogicalPlan::Statement(

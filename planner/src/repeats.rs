@@ -14,6 +14,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use windrow_core::stage::Repeats;
 
+use crate::python::{PythonMapExec, PythonStyle};
 use crate::stage_input::StageInputExec;
 
 /// The class of a stage's plan. Rows of a stage input arrive in another order in another run, so whatever picks rows by their order
@@ -33,7 +34,7 @@ pub(crate) fn repeats(plan: &Arc<dyn ExecutionPlan>) -> Result<Repeats> {
 
 fn any_volatile(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     plan.exists(|node| {
-        let mut volatile = false;
+        let mut volatile = node.downcast_ref::<PythonMapExec>().is_some_and(|map| !map.function().deterministic);
         node.apply_expressions(&mut |expr| {
             volatile |= is_volatile(expr);
             Ok(if volatile { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
@@ -43,7 +44,7 @@ fn any_volatile(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 }
 
 /// Whether which rows come out, or their values, depends on the order in which rows of equal rank arrive: limits, the first k of a
-/// sort with ties, ranks and frames over ties, aggregates that keep an order.
+/// sort with ties, ranks and frames over ties, aggregates that keep an order, Python functions that see which rows are together.
 fn picks_by_arrival(node: &Arc<dyn ExecutionPlan>) -> bool {
     if node.is::<GlobalLimitExec>()
         || node.is::<LocalLimitExec>()
@@ -51,6 +52,9 @@ fn picks_by_arrival(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<BoundedWindowAggExec>()
     {
         return true;
+    }
+    if let Some(map) = node.downcast_ref::<PythonMapExec>() {
+        return map.function().style == PythonStyle::Batches;
     }
     if node.is::<SortExec>() || node.is::<CoalescePartitionsExec>() {
         return node.fetch().is_some();

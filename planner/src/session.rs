@@ -27,7 +27,7 @@ use crate::describe::Description;
 use crate::diagnose::diagnose;
 use crate::stores::Stores;
 use crate::write::{self, BoundInsert, Ingest, IngestTarget, NewTable, Publication, Warehouse};
-use crate::{physical, push_down_semi_join};
+use crate::{physical, push_down_semi_join, python};
 
 pub use planned::{ClusterShape, Names, Planned, PlannedJob};
 use settings::check_catalog;
@@ -109,6 +109,7 @@ impl PlannerSession {
             .with_default_features()
             .with_config(config)
             .with_runtime_env(runtime)
+            .with_query_planner(python::query_planner())
             .with_optimizer_rules(push_down_semi_join::optimizer_rules())
             .with_physical_optimizer_rules(physical::optimizer_rules())
             .build();

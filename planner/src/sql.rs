@@ -17,7 +17,7 @@ use crate::access::Access;
 use crate::catalog::{in_temporary_schema, searching};
 use crate::diagnose::ours;
 use crate::parameters::{self, Values};
-use crate::{budget, statement, write};
+use crate::{budget, python, statement, write};
 
 /// What is to be done with a statement.
 #[derive(Debug)]
@@ -108,6 +108,7 @@ pub(crate) async fn resolve(
                 "an administrator sets scheduler.warehouse; or use CREATE VIEW, or COPY the rows and CREATE EXTERNAL TABLE";
             return Err(ours(error.with_help(help)));
         }
+        plan if python::created(&plan).is_some() => Meaning::Session(plan),
         LogicalPlan::Ddl(DdlStatement::CreateFunction(_) | DdlStatement::DropFunction(_) | DdlStatement::CreateIndex(_)) => {
             return Err(unsupported("functions and indexes cannot be created by SQL"));
         }

@@ -24,7 +24,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts `executors` of `slots` each; as processes of `program`, if one is named.
     #[staticmethod]
-    #[pyo3(signature = (executors, slots, memory_limit, port=0, program=None, arguments=Vec::new(), spill_dir=None, state_dir=None))]
+    #[pyo3(signature = (executors, slots, memory_limit, port=0, program=None, arguments=Vec::new(), spill_dir=None, state_dir=None, python=None))]
     #[expect(clippy::too_many_arguments, reason = "each is one keyword in Python")]
     fn start(
         py: Python<'_>,
@@ -36,9 +36,11 @@ impl Cluster {
         arguments: Vec<String>,
         spill_dir: Option<PathBuf>,
         state_dir: Option<PathBuf>,
+        python: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let config = windrow_core::config::load(None).map_err(|error| raise(py, &error, None))?;
+        let mut config = windrow_core::config::load(None).map_err(|error| raise(py, &error, None))?;
         let (of_config, memory_of_config) = (config.executor.slots, config.executor.memory_limit.as_u64());
+        config.executor.python = config.executor.python.or(python);
         let mut builder = LocalCluster::builder().config(config).executors(executors).port(port);
         builder = builder.slots(if slots == 0 { of_config } else { slots });
         builder = builder.memory_limit(if memory_limit == 0 { memory_of_config } else { memory_limit });

@@ -19,6 +19,7 @@ use crate::query::Query;
 use crate::runtime::{Hosted, wait};
 use crate::session::{Session, columns, rows};
 use crate::table::Table;
+use crate::udf::PythonFunction;
 
 /// Where rows come from, and what is done with them.
 #[pyclass(module = "windrow._windrow", frozen)]
@@ -209,6 +210,11 @@ impl Frame {
             }
         };
         self.step(py, |frame| frame.sample(Sample { size, seed }))
+    }
+
+    /// The rows that a Python function makes of these.
+    fn map_batches(&self, py: Python<'_>, function: &PythonFunction) -> PyResult<Self> {
+        self.step(py, |frame| frame.map_batches(function.inner.as_ref().clone()))
     }
 
     /// Starts to compute the rows.

@@ -2,7 +2,7 @@
 //! plain and typed; what people see is built on them in `python/windrow`.
 //!
 //! Read in this order: `runtime.rs` (how Python waits), `error.rs`; `session.rs`, `cluster.rs`, `query.rs`, `table.rs` (the classes);
-//! `expr.rs`, `frame.rs` (lazy frames); `parameters.rs` and `values.rs` (Python's values to Arrow's and back), `program.rs`. Next: `client/src/lib.rs`.
+//! `expr.rs`, `frame.rs` (lazy frames), `udf.rs` (functions of Python); `parameters.rs` and `values.rs` (Python's values to Arrow's and back), `program.rs`. Next: `client/src/lib.rs`.
 
 mod cluster;
 mod error;
@@ -15,6 +15,7 @@ mod runtime;
 mod session;
 mod status;
 mod table;
+mod udf;
 mod values;
 
 use pyo3::prelude::*;
@@ -38,6 +39,8 @@ mod _windrow {
     use crate::session::Session;
     #[pymodule_export]
     use crate::table::Table;
+    #[pymodule_export]
+    use crate::udf::{PythonFunction, call_python};
     use pyo3::prelude::*;
 
     #[pymodule_init]

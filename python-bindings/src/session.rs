@@ -47,7 +47,7 @@ impl Session {
 impl Session {
     /// Opens a session: without an url, of an engine in this process.
     #[staticmethod]
-    #[pyo3(signature = (url=None, token=None, password=None, ca=None, executors=1, slots=None, memory_limit=None))]
+    #[pyo3(signature = (url=None, token=None, password=None, ca=None, executors=1, slots=None, memory_limit=None, python=None))]
     #[expect(clippy::too_many_arguments, reason = "each is one keyword in Python")]
     fn connect(
         py: Python<'_>,
@@ -58,8 +58,10 @@ impl Session {
         executors: u32,
         slots: Option<u32>,
         memory_limit: Option<u64>,
+        python: Option<std::path::PathBuf>,
     ) -> PyResult<Self> {
-        let config = windrow_core::config::load(None).map_err(|error| raise(py, &error, None))?;
+        let mut config = windrow_core::config::load(None).map_err(|error| raise(py, &error, None))?;
+        config.executor.python = config.executor.python.or(python);
         let options = ConnectOptions {
             url,
             login: Login { token, password, ca },

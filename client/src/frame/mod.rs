@@ -6,7 +6,7 @@
 //! group.rs     groups and what is made of them   join.rs         two frames side by side
 //! sets.rs      two frames under each other       nested.rs       rows into columns and back
 //! statistics.rs  describe and sample             actions.rs      what runs
-//! kept.rs      rows that are kept in a table
+//! kept.rs      rows that are kept in a table             python.rs  rows that Python functions make
 //! ```
 //!
 //! A frame is a logical plan and its session. Its columns have one name each, exactly as it is written: no step makes two of one name, and
@@ -19,6 +19,7 @@ mod group;
 mod join;
 mod kept;
 mod nested;
+mod python;
 mod rows;
 mod sets;
 mod source;
@@ -43,9 +44,10 @@ pub use expressions::{col, left, over, right};
 pub use group::Pivot;
 pub use join::{Join, JoinKind};
 pub use nested::Unpivot;
+pub use python::python_call;
 pub use rows::Keep;
 pub use statistics::{Sample, SampleSize};
-pub use windrow_planner::{FileFormatOptions, ReadFiles};
+pub use windrow_planner::{FileFormatOptions, PythonFormat, PythonFunction, PythonStyle, ReadFiles};
 
 /// A table that is not there yet: where its rows come from, and what is done with them. Nothing runs before one of
 /// [`query`](Self::query), [`collect`](Self::collect), [`count`](Self::count), [`is_empty`](Self::is_empty), [`write`](Self::write),

@@ -43,6 +43,7 @@ fn process(program: PathBuf, spill_dir: &Path) -> ExecutorProcess {
         slots: 2,
         memory_limit: 64,
         spill_dir: spill_dir.join("spill"),
+        python: None,
     }
 }
 

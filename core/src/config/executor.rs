@@ -32,6 +32,9 @@ pub struct ExecutorConfig {
     /// (`results.fetch`). As one text, commas divide them. None by default: drivers wait long for an address that does not answer.
     #[serde(deserialize_with = "networks")]
     pub client_networks: Vec<Network>,
+    /// The interpreter that runs Python functions of queries, with pyarrow and cloudpickle installed: a path, or a name that `PATH` finds.
+    /// Not set, there are none. Whoever may query then runs code as the user of this process.
+    pub python: Option<PathBuf>,
 }
 
 impl Default for ExecutorConfig {
@@ -44,6 +47,7 @@ impl Default for ExecutorConfig {
             evict_from_percent: 60,
             fetch_window: ByteSize::mib(8),
             client_networks: Vec::new(),
+            python: None,
         }
     }
 }

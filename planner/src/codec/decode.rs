@@ -35,6 +35,7 @@ use crate::codec::wire::{
     scalar_from_bytes, schema_from_bytes,
 };
 use crate::equivalence::Equivalence;
+use crate::python::{PythonFunction, PythonMapExec};
 use crate::runtime_filter::apply::RuntimeFilterExec;
 use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::{Files, Scan};
@@ -131,6 +132,13 @@ impl Decoder<'_> {
                 let [input] = children else { return internal_err!("a write of {} inputs", children.len()) };
                 let input = self.proto_to_execution_plan(input, context)?;
                 Ok(Arc::new(WriteExec::new(input, Arc::new(*spec), first)))
+            }
+            OurNode::Python { function, arguments, output } => {
+                let [input] = children else { return internal_err!("a Python function over {} inputs", children.len()) };
+                let input = self.proto_to_execution_plan(input, context)?;
+                let arguments = self.exprs(&arguments, &input.schema(), context)?;
+                let function = Arc::new(PythonFunction::from_bytes(&function)?);
+                Ok(Arc::new(PythonMapExec::try_new(input, function, arguments, output)?))
             }
             OurNode::Recursive { name, schema, is_distinct } => {
                 let [base, step] = children else { return internal_err!("a recursive query of {} terms", children.len()) };

@@ -38,6 +38,7 @@ use crate::codec::wire::{
     Across, Input, Lost, Node, OurExpr, OurNode, SortKey, constraints_to_wire, scalar_to_bytes, schema_to_bytes, to_bytes,
 };
 use crate::narrow::{Placement, leaves};
+use crate::python::PythonMapExec;
 use crate::runtime_filter::apply::RuntimeFilterExec;
 use crate::runtime_filter::build::RuntimeFilterBuildExec;
 use crate::scan::{Scan, ScanFiles};
@@ -153,6 +154,11 @@ impl<'a> Encoder<'a> {
         }
         if let Some(write) = plan.downcast_ref::<WriteExec>() {
             return Ok(Some(OurNode::Write { spec: Box::new(write.spec().as_ref().clone()), first: write.first() }));
+        }
+        if let Some(map) = plan.downcast_ref::<PythonMapExec>() {
+            let function = map.function().to_bytes()?.into();
+            let (arguments, output) = (self.exprs(map.arguments())?, map.output().to_owned());
+            return Ok(Some(OurNode::Python { function, arguments, output }));
         }
         if let Some(table) = plan.downcast_ref::<WorkTableExec>() {
             return Ok(Some(self.codec.named(work_table(table, scope))?));

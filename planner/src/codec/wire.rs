@@ -72,6 +72,8 @@ pub(crate) enum OurNode {
     Filter { keys: Vec<Bytes>, how: FilterUse },
     /// A `WriteExec` of the partitions from `first` on; its input is the rows.
     Write { spec: Box<WriteSpec>, first: u32 },
+    /// A `PythonMapExec`; its input is the rows that the arguments are over.
+    Python { function: Bytes, arguments: Vec<Bytes>, output: String },
     /// A `WorkTableExec`.
     WorkTable { name: String, schema: Bytes, projection: Option<Vec<u32>> },
 }

@@ -6,6 +6,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use windrow_core::Error;
 
 use crate::diagnose::ours;
+use crate::python::PythonMap;
 use crate::{budget, plan_size};
 
 /// Steps of a plan over each other. DataFusion recurses by them, and dropping a plan does.
@@ -102,6 +103,7 @@ fn is_query(node: &LogicalPlan) -> Result<()> {
         | LogicalPlan::Values(_)
         | LogicalPlan::Unnest(_)
         | LogicalPlan::Distinct(_) => Ok(()),
+        node if PythonMap::of(node).is_some() => Ok(()),
         _ => Err(ours(Error::unsupported("a client's plan has a step that is no part of a query"))),
     }
 }

@@ -17,7 +17,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, ScalarValue, TableReference};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{AggregateUDF, Expr, Extension, LogicalPlan, ScalarUDF, UserDefinedLogicalNodeCore};
 use datafusion_proto::logical_plan::{AsLogicalPlan, LogicalExtensionCodec};
 use datafusion_proto::protobuf::LogicalPlanNode;
 use prost::Message;
@@ -28,6 +28,7 @@ use super::size::STEPS_MAX;
 use super::{FileFormatOptions, Frames, ReadFiles, Stub, StubTable};
 use crate::codec::wire::{scalar_from_bytes, scalar_to_bytes, schema_from_bytes, schema_to_bytes};
 use crate::diagnose::ours;
+use crate::python::{self, PythonFunction, PythonMap, PythonStyle};
 
 /// Queries over frames over queries: as many as the views that a scope takes in each other.
 const QUERIES_MAX: u32 = 32;
@@ -54,6 +55,15 @@ enum WireStub {
         count: u64,
         columns: Vec<Vec<Bytes>>,
     },
+}
+
+/// A step that is none of DataFusion's.
+#[derive(Debug, Serialize, Deserialize)]
+enum WireStep {
+    /// The input of another, by its number.
+    Step(u32),
+    /// A Python function over rows.
+    Python(Bytes),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -245,20 +255,48 @@ struct Codec {
 }
 
 impl LogicalExtensionCodec for Codec {
-    fn try_decode(&self, bytes: &[u8], _inputs: &[LogicalPlan], _context: &TaskContext) -> Result<Extension> {
-        let index: u32 = from_bytes(bytes)?;
-        let index = usize::try_from(index).map_err(|_why| none())?;
+    fn try_decode(&self, bytes: &[u8], inputs: &[LogicalPlan], _context: &TaskContext) -> Result<Extension> {
+        let index = match from_bytes(bytes)? {
+            WireStep::Step(index) => usize::try_from(index).map_err(|_why| none())?,
+            WireStep::Python(function) => return python_step(&function, inputs),
+        };
         let plan = self.steps.get(index).and_then(Option::as_ref).ok_or_else(none)?;
         Ok(Extension { node: Arc::new(Step { index, plan: Arc::clone(plan) }) })
     }
 
     fn try_encode(&self, node: &Extension, bytes: &mut Vec<u8>) -> Result<()> {
+        if let Some(map) = node.node.as_any().downcast_ref::<PythonMap>() {
+            bytes.extend(to_bytes(&WireStep::Python(map.function().to_bytes()?.into()))?);
+            return Ok(());
+        }
         let Some(step) = node.node.as_any().downcast_ref::<Step>() else {
             return Err(ours(Error::unsupported(format!("a step of the kind {} cannot be sent", node.node.name()))));
         };
         let index = u32::try_from(step.index).map_err(|_why| too_much())?;
-        bytes.extend(to_bytes(&index)?);
+        bytes.extend(to_bytes(&WireStep::Step(index))?);
         Ok(())
+    }
+
+    fn try_encode_udf(&self, node: &ScalarUDF, bytes: &mut Vec<u8>) -> Result<()> {
+        if let Some(function) = python::function_of(node) {
+            bytes.extend(function.to_bytes()?);
+        }
+        Ok(())
+    }
+
+    fn try_decode_udf(&self, _name: &str, bytes: &[u8]) -> Result<Arc<ScalarUDF>> {
+        Ok(Arc::new(python::marker(Arc::new(PythonFunction::from_bytes(bytes)?))))
+    }
+
+    fn try_encode_udaf(&self, node: &AggregateUDF, bytes: &mut Vec<u8>) -> Result<()> {
+        if let Some(function) = python::aggregate_of(node) {
+            bytes.extend(function.to_bytes()?);
+        }
+        Ok(())
+    }
+
+    fn try_decode_udaf(&self, _name: &str, bytes: &[u8]) -> Result<Arc<AggregateUDF>> {
+        Ok(Arc::new(python::marker_aggregate(Arc::new(PythonFunction::from_bytes(bytes)?))))
     }
 
     fn try_decode_table_provider(
@@ -289,6 +327,16 @@ impl LogicalExtensionCodec for Codec {
         };
         bytes.extend(to_bytes(&stub)?);
         Ok(())
+    }
+}
+
+/// A step that calls a Python function over rows.
+fn python_step(function: &[u8], inputs: &[LogicalPlan]) -> Result<Extension> {
+    let function = PythonFunction::from_bytes(function)?;
+    let ([input], PythonStyle::Batches) = (inputs, function.style) else { return Err(none()) };
+    match PythonMap::batches(Arc::new(input.clone()), Arc::new(function))? {
+        LogicalPlan::Extension(step) => Ok(step),
+        _ => Err(none()),
     }
 }
 

@@ -23,9 +23,10 @@ use crate::describe::{Description, describe};
 use crate::diagnose::ours;
 use crate::exchange::{materialize_catalog, single_right_side, yield_after_joins};
 use crate::parameters::Values;
+use crate::python::{PythonFunction, PythonStyle};
 use crate::sql::Meaning;
 use crate::write::{self, BoundInsert, Publication, Warehouse, count_rows, count_schema};
-use crate::{explain, logical, physical, sql, stages};
+use crate::{explain, logical, physical, python, sql, stages};
 
 impl Inner {
     pub(super) async fn plan_in(
@@ -118,6 +119,10 @@ impl Inner {
         query: &QueryConfig,
         shape: ClusterShape,
     ) -> Result<Planned, DataFusionError> {
+        if let Some(function) = python::created(&plan) {
+            self.register_python(function?)?;
+            return Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] });
+        }
         let result = match plan {
             LogicalPlan::Ddl(statement) => {
                 let scope = self.scope(query);
@@ -150,6 +155,30 @@ impl Inner {
             LogicalPlan::EmptyRelation(_) => Ok(Planned::Rows { schema: Arc::new(Schema::empty()), batches: vec![] }),
             plan => self.query_job(&plan, state, query, shape).await,
         }
+    }
+
+    /// Makes a Python function known to later statements. It takes the place of another one, but not of a function of SQL.
+    fn register_python(&self, function: PythonFunction) -> Result<(), DataFusionError> {
+        let state = self.context.state();
+        let scalar = state.scalar_functions().get(&function.name).is_some_and(|known| python::function_of(known).is_none());
+        let aggregate = state.aggregate_functions().get(&function.name);
+        let is_taken = scalar
+            || aggregate.is_some_and(|known| python::aggregate_of(known).is_none())
+            || state.window_functions().contains_key(&function.name);
+        if is_taken {
+            let error = Error::new(ErrorKind::InvalidQuery, format!("'{}' is a function of SQL", function.name));
+            return Err(ours(error.with_help("register the Python function under another name")));
+        }
+        let function = Arc::new(function);
+        match function.style {
+            PythonStyle::Batches => {
+                let what = format!("'{}' makes rows of rows, and functions of SQL make values", function.name);
+                return Err(ours(Error::unsupported(what).with_help("call it with map_batches")));
+            }
+            PythonStyle::Values => self.context.register_udf(python::marker(function)),
+            PythonStyle::Groups => self.context.register_udaf(python::marker_aggregate(function)),
+        }
+        Ok(())
     }
 }
 

@@ -43,6 +43,7 @@ from windrow._frame import DataFrame, GroupBy
 from windrow._progress import Progress
 from windrow._query import Query
 from windrow._table import Table
+from windrow._udf import Udf, udaf, udf
 from windrow._windrow import __version__
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Query",
     "ResourcesExhaustedError",
     "Table",
+    "Udf",
     "UnavailableError",
     "UnsupportedError",
     "__version__",
@@ -89,5 +91,7 @@ __all__ = [
     "sql",
     "struct",
     "table",
+    "udaf",
+    "udf",
     "when",
 ]

@@ -20,6 +20,7 @@ from windrow._query import Query
 from windrow._scan import Scanned, found_in
 from windrow._table import Table, is_arrow
 from windrow._types import type_of
+from windrow._udf import Udf
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -130,6 +131,20 @@ class Client:
 
         caller = sys._getframe(1)
         return await asyncio.to_thread(self._sql, query, params, named, caller)
+
+    def register_udf(self, function: Udf) -> None:
+        """Makes a function of yours known to this session's SQL, by its name.
+
+        >>> import windrow
+        >>> @windrow.udf(returns="int64", format="numpy")
+        ... def twice(x):
+        ...     return x * 2
+        >>> with windrow.connect() as client:
+        ...     client.register_udf(twice)
+        ...     client.sql("SELECT twice(21) AS x").to_pydict()
+        {'x': [42]}
+        """
+        function._function.register(self._session)
 
     # Frames
 
@@ -385,7 +400,8 @@ def connect(
     if address is None or address == "single":
         threads = 1 if address == "single" else slots or _machine.cores()
         limit = _machine.memory_limit(memory_limit, 1)
-        client = Client._of(_windrow.Session.connect(slots=threads, memory_limit=limit), "Embedded", python_scan)
+        session = _windrow.Session.connect(slots=threads, memory_limit=limit, python=sys.executable or None)
+        client = Client._of(session, "Embedded", python_scan)
         chosen = {"partitions": 1, **(settings or {})} if address == "single" else dict(settings or {})
     else:
         if slots is not None or memory_limit not in (None, "auto"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from windrow import _text, _windrow
+from windrow import _text, _udf, _windrow
 from windrow._errors import InvalidQueryError
 from windrow._expr import Expr, IntoExpr, col, expression, expressions, lit, outputs, sort_keys
 from windrow._query import Query
@@ -280,6 +280,55 @@ class DataFrame(ArrowResult):
     def lazy(self) -> DataFrame:
         """The plain frame: this one is lazy already."""
         return DataFrame(self._frame, self._session)
+
+    def map_batches(
+        self,
+        function: Callable[..., Any],
+        schema: Any,
+        *,
+        format: str = "arrow",
+        batch_size: int = _udf.BATCH_SIZE,
+        concurrency: int | None = None,
+        memory: str | int | None = None,
+        init_args: Sequence[Any] = (),
+        init_kwargs: Mapping[str, Any] | None = None,
+        deterministic: bool = True,
+    ) -> Self:
+        """The rows that a function of yours makes of these, batch by batch, in processes of the executors.
+
+        >>> import windrow
+        >>> rides = windrow.from_dict({"fare": [10.0, 20.0, 30.0]})
+        >>> def dear(batch):
+        ...     return batch[batch["fare"] > 15]
+        >>> rides.map_batches(dear, schema={"fare": "float64"}, format="pandas").to_pydict()
+        {'fare': [20.0, 30.0]}
+
+        Args:
+            function: gets a batch and returns one, a table, or an iterator of them, with as many rows as it likes. Of a class, each process
+                makes one object and calls that: what is loaded in its ``__init__`` is loaded once.
+            schema: the columns of what it returns: a dictionary of names and types, a schema of pyarrow, or a frame that has them.
+            format: what a batch is: a ``RecordBatch`` of ``arrow``, a frame of ``pandas`` or ``polars``, or a dictionary of arrays of ``numpy``.
+            batch_size: rows that it gets at a time; the last batch of a partition has less.
+            concurrency: processes on each executor; by default as many as it has slots.
+            memory: what each process may take beyond what Python itself does, as ``"512MB"``: reserved on the executor, and enforced.
+            init_args, init_kwargs: what a class is made with.
+            deterministic: whether the same rows give the same result each time. If not, rows that are lost with an executor are computed
+                again with all that were made of them.
+        """
+        made = _udf.function(
+            function,
+            name=_udf.name_of(function),
+            style="batches",
+            schema=schema,
+            format=format,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            memory=memory,
+            deterministic=deterministic,
+            init_args=init_args,
+            init_kwargs=init_kwargs,
+        )
+        return self._then(self._frame.map_batches(made))
 
     # What runs
 

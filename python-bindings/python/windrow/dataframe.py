@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from windrow import _client, _frame, _text, _windrow
+from windrow import _client, _frame, _table, _text, _udf, _windrow
 from windrow._errors import InvalidQueryError, UnsupportedError
 from windrow._expr import Expr, IntoExpr, col, lit
 
@@ -31,6 +31,9 @@ __all__ = [
     "read_json",
     "read_parquet",
 ]
+
+# Rows that a function gets of a partition at a time.
+PARTITION_ROWS = 65_536
 
 _NUMBERS = ("Int", "UInt", "Float", "Decimal", "Boolean")
 
@@ -67,6 +70,14 @@ class Series(Expr):
     def value_counts(self) -> DataFrame:
         """How often each value is there, the most frequent first."""
         return self._of.value_counts(self.name)
+
+    def apply(self, func: Callable[..., Any], args: tuple[Any, ...] = (), meta: Any = None, **kwargs: Any) -> Series:
+        """A column of what a function returns for each value. ``meta`` is its name and type: ``("x", "float64")``."""
+
+        def values(column: Any) -> Any:
+            return column.apply(func, args=args, **kwargs)
+
+        return self._of._computed(values, func, meta, [self])
 
     def unique(self) -> Series:
         """The different values, as a frame's column."""
@@ -290,6 +301,55 @@ class DataFrame(_frame.DataFrame):
         order = [*first.columns, *(name for name in other.columns if name not in first.columns)]
         return joined.select(*(name for name in order if name in joined.columns))
 
+    # Functions of yours
+
+    def map_partitions(self, func: Callable[..., Any], *args: Any, meta: Any = None, **kwargs: Any) -> DataFrame:
+        """The rows that a function makes of frames of pandas, batch by batch: ``func(batch, *args, **kwargs)``, in processes of the
+        executors. ``meta`` has the columns of what it returns; without it, the function is tried here with a frame without rows."""
+
+        def called(batch: Any) -> Any:
+            return func(batch, *args, **kwargs)
+
+        called.__name__ = _udf.name_of(func)
+        called.__module__ = getattr(func, "__module__", None) or "__main__"
+        schema = _columns_of(self._tried(called) if meta is None else meta)
+        return self.map_batches(called, schema, format="pandas", batch_size=PARTITION_ROWS)
+
+    def _tried(self, func: Callable[[Any], Any]) -> Any:
+        empty = _table.Table(self._frame.schema).to_pandas()
+        try:
+            return func(empty)
+        except Exception as error:
+            raise InvalidQueryError(
+                f"a frame without rows does not show what the function gives: {type(error).__name__}: {error}",
+                hint="give meta={'column': 'float64'}",
+            ) from error
+
+    def apply(self, func: Callable[..., Any], axis: Any = 1, args: tuple[Any, ...] = (), meta: Any = None, **kwargs: Any) -> Series:
+        """A column of what a function returns for each row, a series of pandas. ``meta`` is its name and type: ``("x", "float64")``."""
+        if axis not in (1, "columns"):
+            raise UnsupportedError("apply takes rows, axis=1", hint="write df[column].mean() for what is of a whole column")
+        names = self.columns
+
+        def rows(*columns: Any) -> Any:
+            import pandas
+
+            frame = pandas.DataFrame(dict(zip(names, columns, strict=True)))
+            return frame.apply(func, axis=1, args=args, **kwargs)
+
+        return self._computed(rows, func, meta, [col(name) for name in names])
+
+    def _computed(self, called: Callable[..., Any], func: Callable[..., Any], meta: Any, columns: Sequence[Expr]) -> Series:
+        if meta is None:
+            raise InvalidQueryError(
+                "the type of what the function returns is not known", hint="give its name and type: meta=('x', 'float64')"
+            )
+        [(name, of)] = _columns_of(meta if isinstance(meta, (tuple, Mapping)) or hasattr(meta, "dtype") else ("x", meta)).items()
+        called.__name__ = _udf.name_of(func)
+        called.__module__ = getattr(func, "__module__", None) or "__main__"
+        made = _udf.udf(called, returns=of, format="pandas")(*columns)
+        return Series(made._expr, str(name), self)
+
     # Partitions and files
 
     @property
@@ -478,3 +538,32 @@ def concat(frames: Sequence[DataFrame], axis: int = 0) -> DataFrame:
 def merge(left: DataFrame, right: DataFrame, **options: Any) -> DataFrame:
     """As :meth:`DataFrame.merge`."""
     return left.merge(right, **options)
+
+
+def _columns_of(meta: Any) -> dict[str, Any]:
+    """The names and types that Dask's ``meta`` means: a frame or a column of pandas, a dictionary, pairs, or one pair."""
+    if isinstance(meta, Mapping):
+        pairs = list(meta.items())
+    elif hasattr(meta, "dtypes") and hasattr(meta, "columns"):
+        pairs = list(zip(meta.columns, meta.dtypes, strict=True))
+    elif hasattr(meta, "dtype"):
+        pairs = [(meta.name, meta.dtype)]
+    elif isinstance(meta, tuple) and len(meta) == 2 and not isinstance(meta[0], tuple):
+        pairs = [meta]
+    else:
+        pairs = list(meta)
+    return {str(name): _arrow_name(of) for name, of in pairs}
+
+
+def _arrow_name(of: Any) -> Any:
+    """Types of numpy and pandas, as ``f8`` or ``datetime64[ns]``."""
+    if hasattr(of, "__arrow_c_schema__"):
+        return of
+    if isinstance(of, str):
+        try:
+            import numpy
+
+            return str(numpy.dtype(of).name)
+        except (ImportError, TypeError):
+            return of
+    return str(of) if hasattr(of, "kind") or hasattr(of, "na_value") else of
