@@ -161,7 +161,7 @@ impl PythonWorkers {
                         pool.give_back(worker);
                         Trouble::Report(report)
                     }
-                    Err(Trouble::Died) => Trouble::Ended(worker.end().await),
+                    Err(Trouble::Died) => Trouble::Ended(worker.end().await.how),
                     Err(trouble) => trouble,
                 },
                 Err(trouble) => trouble,

@@ -77,6 +77,13 @@ pub(super) enum Trouble {
     Wrong(Error),
 }
 
+/// How a worker ended.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) how: String,
+    pub(super) by_signal: bool,
+}
+
 /// What starting a worker needs.
 #[derive(Debug)]
 pub(super) struct Start {
@@ -107,11 +114,15 @@ impl Start {
         let mut worker = self.spawn(memory)?;
         match timer::deadline(START_LIMIT, worker.hello()).await {
             Some(Ok(hello)) => self.check(&hello)?,
-            Some(Err(_died)) => return Err(self.not_started(&worker.end().await)),
+            Some(Err(_died)) => {
+                let end = worker.end().await;
+                // By somebody else, not of itself.
+                return Err(if end.by_signal { Trouble::Ended(end.how) } else { self.not_started(&end.how) });
+            }
             None => return Err(self.not_started("it says nothing")),
         }
         match worker.load(&self.function).await {
-            Err(Trouble::Died) => Err(Trouble::Ended(worker.end().await)),
+            Err(Trouble::Died) => Err(Trouble::Ended(worker.end().await.how)),
             Err(trouble) => Err(trouble),
             Ok(()) => Ok(worker),
         }
@@ -271,16 +282,16 @@ impl Worker {
     }
 
     /// Waits for the end of a worker that does not answer any more, and says how it ended and what it said last.
-    pub(super) async fn end(mut self) -> String {
-        let Some(mut child) = self.child.take() else { return "it is gone".to_owned() };
-        let how = match timer::deadline(END_LIMIT, child.wait()).await {
-            Some(Ok(status)) => describe(status),
-            Some(Err(error)) => format!("its end cannot be read: {error}"),
-            None => "it broke the connection to its executor".to_owned(),
+    pub(super) async fn end(mut self) -> End {
+        let Some(mut child) = self.child.take() else { return End { how: "it is gone".to_owned(), by_signal: false } };
+        let (how, by_signal) = match timer::deadline(END_LIMIT, child.wait()).await {
+            Some(Ok(status)) => (describe(status), status.signal().is_some()),
+            Some(Err(error)) => (format!("its end cannot be read: {error}"), false),
+            None => ("it broke the connection to its executor".to_owned(), false),
         };
         self.child = Some(child);
         let said = String::from_utf8_lossy(&self.stderr.lock()).trim().to_owned();
-        if said.is_empty() { how } else { format!("{how}; it said: {said}") }
+        End { how: if said.is_empty() { how } else { format!("{how}; it said: {said}") }, by_signal }
     }
 }
 
