@@ -150,7 +150,17 @@ fn process(made_of: &LocalClusterBuilder, program: PathBuf, cluster: &LocalClust
     // What was split can be joined again.
     let spill_dir = std::env::join_paths(folders).map_or_else(|_| base.join(&own), PathBuf::from);
     let (scheduler, secret_file) = (cluster.address.to_string(), cluster.secret.path().to_owned());
-    ExecutorProcess { program, leading: made_of.leading.clone(), scheduler, secret_file, name, slots, memory_limit, spill_dir, python }
+    ExecutorProcess {
+        program,
+        leading: made_of.leading.clone(),
+        scheduler,
+        secret_file,
+        name,
+        slots,
+        memory_limit,
+        spill_dir,
+        python,
+    }
 }
 
 /// A cluster on this machine. Dropping it ends it; [`Self::shutdown`] also waits for the end.

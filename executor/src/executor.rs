@@ -194,7 +194,8 @@ impl Executor {
         let (pool, spill) = ((limit, options.evict_from_percent), (options.spill_dir.as_path(), options.spill_limit));
         let store = ShuffleStore::open(pool, spill, runtime.handle().clone())?;
         start_eviction(&options.name, &store)?;
-        let python = PythonWorkers::new(options.python.clone(), options.slots, Arc::clone(store.pool()) as _, runtime.handle().clone());
+        let python =
+            PythonWorkers::new(options.python.clone(), options.slots, Arc::clone(store.pool()) as _, runtime.handle().clone());
         let stores = Arc::clone(&options.stores);
         let services = Services::new(store, transport, reports, options.fetch_window, options.slots, stores, python)?;
         let watch = Watch::start(&options.name, services.store().pool(), services.queries())?;

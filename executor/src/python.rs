@@ -154,7 +154,8 @@ impl PythonWorkers {
                 Ok(mut worker) => match worker.call(&message).await {
                     Ok(given) => {
                         pool.give_back(worker);
-                        return message::results(given, &function.worker_schema()).map_err(|error| Failed::fatal(&place.unreadable(&error)));
+                        return message::results(given, &function.worker_schema())
+                            .map_err(|error| Failed::fatal(&place.unreadable(&error)));
                     }
                     // A worker that ran out of memory is not what it was.
                     Err(Trouble::Report(report)) if !report.is_memory() => {
@@ -216,7 +217,8 @@ impl Place<'_> {
         let Report { kind, line, traceback } = report;
         if report.is_memory() {
             let size = self.function.batch_size;
-            let allowed = self.function.memory.map_or_else(|| "no limit was set".to_owned(), |bytes| format!("memory = {bytes} bytes"));
+            let allowed =
+                self.function.memory.map_or_else(|| "no limit was set".to_owned(), |bytes| format!("memory = {bytes} bytes"));
             let message = format!(
                 "{} ({line}): {allowed}, batch_size = {size}; raise memory, or lower batch_size",
                 self.sentence("ran out of memory with")
@@ -233,7 +235,8 @@ impl Place<'_> {
 
     fn died(&self, ends: &[String]) -> Error {
         let how = ends.join("; then: ");
-        let mut message = format!("{}, in {} workers one after the other: {how}", self.sentence("ended its process with"), ends.len());
+        let mut message =
+            format!("{}, in {} workers one after the other: {how}", self.sentence("ended its process with"), ends.len());
         if let Some(bytes) = self.function.memory {
             message.push_str(&format!(" (memory = {bytes} bytes, batch_size = {})", self.function.batch_size));
         }

@@ -19,8 +19,8 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-pub use call::{call, call_aggregate};
 pub(crate) use call::{aggregate_of, function_of, is_python, marker, marker_aggregate};
+pub use call::{call, call_aggregate};
 pub use create::create_statement;
 pub(crate) use create::{created, is_own_function};
 pub(crate) use exec::PythonMapExec;

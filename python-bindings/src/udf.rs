@@ -93,7 +93,11 @@ fn columns(given: &Bound<'_, PyAny>) -> PyResult<SchemaRef> {
 
 /// A call of a function of columns, or of groups.
 #[pyfunction]
-pub(crate) fn call_python(py: Python<'_>, function: PyRef<'_, PythonFunction>, arguments: Vec<PyRef<'_, Expr>>) -> PyResult<Expr> {
+pub(crate) fn call_python(
+    py: Python<'_>,
+    function: PyRef<'_, PythonFunction>,
+    arguments: Vec<PyRef<'_, Expr>>,
+) -> PyResult<Expr> {
     let arguments = arguments.iter().map(|argument| argument.inner.clone()).collect();
     frame::python_call(&function.inner, arguments).map(Expr::from).map_err(|error| raise(py, &error, None))
 }

@@ -93,7 +93,8 @@ pub(super) fn load(function: &PythonFunction) -> Result<Vec<u8>, ArrowError> {
     let schema = stream(&function.worker_schema(), None)?;
     let mut body = Vec::new();
     for part in [style.as_bytes(), format.as_bytes(), memory.as_bytes(), &schema, &function.pickle] {
-        let length = u32::try_from(part.len()).map_err(|_why| ArrowError::InvalidArgumentError("a function of 4 GiB".to_owned()))?;
+        let length =
+            u32::try_from(part.len()).map_err(|_why| ArrowError::InvalidArgumentError("a function of 4 GiB".to_owned()))?;
         body.extend(length.to_le_bytes());
         body.extend(part);
     }

@@ -139,7 +139,8 @@ impl Start {
 
     fn spawn(&self, memory: MemoryReservation) -> Result<Worker, Trouble> {
         let failed = |source: std::io::Error| {
-            let message = format!("cannot start the Python interpreter '{}' of executor.python: {source}", self.program.display());
+            let message =
+                format!("cannot start the Python interpreter '{}' of executor.python: {source}", self.program.display());
             Trouble::Wrong(Error::new(ErrorKind::InvalidConfig, message))
         };
         let (ours, theirs) = Socket::pair().map_err(failed)?;
@@ -186,10 +187,9 @@ impl Start {
             let message = format!("the Python interpreter '{program}' of executor.python has no cloudpickle");
             return Err(Trouble::Wrong(Error::new(ErrorKind::InvalidConfig, message)));
         }
-        for (what, here, there, parts) in [
-            ("Python", &hello.python, &function.python, 2),
-            ("cloudpickle", &hello.cloudpickle, &function.cloudpickle, 1),
-        ] {
+        for (what, here, there, parts) in
+            [("Python", &hello.python, &function.python, 2), ("cloudpickle", &hello.cloudpickle, &function.cloudpickle, 1)]
+        {
             let first = |version: &str| version.split('.').take(parts).collect::<Vec<_>>().join(".");
             if !there.is_empty() && first(here) != first(there) {
                 let message = format!(

@@ -11,7 +11,7 @@
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::ArrayRef;
 use arrow::compute::{BatchCoalescer, cast};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -43,8 +43,12 @@ pub trait PythonRunner: Debug + Send + Sync {
 
     /// What `function` makes of `rows`, the first of which is the partition's row `first`. Dropping the future ends the call, and with it
     /// the worker that it runs in.
-    fn call(&self, function: Arc<PythonFunction>, rows: RecordBatch, first: u64)
-    -> BoxFuture<'static, Result<Vec<RecordBatch>, Failed>>;
+    fn call(
+        &self,
+        function: Arc<PythonFunction>,
+        rows: RecordBatch,
+        first: u64,
+    ) -> BoxFuture<'static, Result<Vec<RecordBatch>, Failed>>;
 }
 
 /// The extension of a task's `SessionConfig` that carries its runner.
@@ -142,7 +146,7 @@ fn regroup(input: SendableRecordBatchStream, size: usize) -> impl Stream<Item = 
     let schema = input.schema();
     let held = (!schema.fields().is_empty()).then(|| BatchCoalescer::new(schema, size));
     let groups = Groups { input, held, is_over: false, first: 0 };
-    stream::try_unfold(groups, async move |mut groups| {
+    stream::try_unfold(groups, |mut groups| async move {
         loop {
             let rows = match groups.held.as_mut().and_then(BatchCoalescer::next_completed_batch) {
                 Some(rows) => rows,
@@ -216,7 +220,8 @@ impl Parts {
         held.try_grow(chunk.rows.get_array_memory_size())?;
         let given = self.given(&chunk.rows)?;
         let function = Arc::clone(&self.function);
-        let made = runners.0.call(function, given, chunk.first).await.map_err(|failed| DataFusionError::External(Box::new(failed)))?;
+        let made =
+            runners.0.call(function, given, chunk.first).await.map_err(|failed| DataFusionError::External(Box::new(failed)))?;
         let rows = self.results(&chunk.rows, made)?;
         held.try_resize(rows.iter().map(RecordBatch::get_array_memory_size).sum())?;
         Ok(Called { rows, held })

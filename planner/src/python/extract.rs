@@ -209,7 +209,9 @@ impl Below {
         if call.args.iter().any(Expr::contains_outer) {
             return Err(misplaced("with columns of the query around its own"));
         }
-        let name = (0..).map(|number| format!("python_{number}")).find(|name| !self.input.schema().has_column_with_unqualified_name(name));
+        let name = (0..)
+            .map(|number| format!("python_{number}"))
+            .find(|name| !self.input.schema().has_column_with_unqualified_name(name));
         let name = name.ok_or_else(|| misplaced("here"))?;
         self.input = Arc::new(PythonMap::column(Arc::clone(&self.input), function, call.args.clone(), name.clone())?);
         let column = Column::new_unqualified(name);

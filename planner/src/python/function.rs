@@ -102,9 +102,11 @@ impl PythonFunction {
         if self.style != PythonStyle::Batches && schema.fields().len() != 1 {
             return invalid(format!("'{name}' gives {} columns in place of one value", schema.fields().len()));
         }
-        let twice = schema.fields().iter().enumerate().find(|(index, field)| {
-            schema.fields().iter().take(*index).any(|before| before.name() == field.name())
-        });
+        let twice = schema
+            .fields()
+            .iter()
+            .enumerate()
+            .find(|(index, field)| schema.fields().iter().take(*index).any(|before| before.name() == field.name()));
         match twice {
             Some((_, field)) => invalid(format!("the schema of '{name}' has two columns '{}'", field.name())),
             None => Ok(()),

@@ -49,12 +49,7 @@ impl PythonMap {
         Self::try_new(input, function, arguments, output).map(Self::into_plan)
     }
 
-    fn try_new(
-        input: Arc<LogicalPlan>,
-        function: Arc<PythonFunction>,
-        arguments: Vec<Expr>,
-        output: String,
-    ) -> Result<Self> {
+    fn try_new(input: Arc<LogicalPlan>, function: Arc<PythonFunction>, arguments: Vec<Expr>, output: String) -> Result<Self> {
         let schema = if function.style == PythonStyle::Batches {
             if !arguments.is_empty() {
                 return internal_err!("'{}' is given rows, not arguments", function.name);
@@ -178,8 +173,7 @@ impl ExtensionPlanner for Planner {
         let Some(node) = node.as_any().downcast_ref::<PythonMap>() else { return Ok(None) };
         let [input] = inputs else { return internal_err!("PythonMap has one input") };
         let columns = node.input.schema();
-        let arguments =
-            node.arguments.iter().map(|argument| planner.create_physical_expr(argument, columns, session, context));
+        let arguments = node.arguments.iter().map(|argument| planner.create_physical_expr(argument, columns, session, context));
         let arguments = arguments.collect::<Result<Vec<_>>>()?;
         let exec = PythonMapExec::try_new(Arc::clone(input), Arc::clone(&node.function), arguments, node.output.clone())?;
         Ok(Some(Arc::new(exec)))

@@ -150,7 +150,9 @@ async fn frames_with_functions_travel_as_bytes() {
     let planned = session.plan_over_bytes(text, &bytes, SHAPE).await.unwrap();
     let Planned::Rows { batches, .. } = planned else { panic!("not explained") };
     let plan = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
-    for step in ["PythonMap: score", "PythonMap: fee(", "PythonMap: middle(", "PythonMapExec: score, batch_size=100, memory=1048576"] {
+    for step in
+        ["PythonMap: score", "PythonMap: fee(", "PythonMap: middle(", "PythonMapExec: score, batch_size=100, memory=1048576"]
+    {
         assert!(plan.contains(step), "{step}\n{plan}");
     }
     for cut in (0..bytes.len()).step_by(7) {
