@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::FlightDescriptor;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
+use futures::TryStreamExt;
 use prost::Message;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -16,12 +17,15 @@ use windrow_planner::{frames_to_bytes, unparse};
 use super::{RemoteQuery, RemoteSession};
 use crate::session::Over;
 
+/// What makes a session keep the order of a query within another one.
+const KEEPS_ORDER: &str = "SET datafusion.sql_parser.enable_subquery_sort_elimination = false";
+
 impl RemoteSession {
     /// Starts a statement over frames.
     pub(crate) async fn execute_over(&self, over: &Over) -> Result<RemoteQuery> {
         if let Some(command) = self.as_plan(over) {
             match self.run(&command.as_any()).await {
-                Err(error) if takes_no_plans(&error) => self.refuses_plans.store(true, Ordering::Relaxed),
+                Err(error) if takes_no_plans(&error) => self.send_text_from_now_on().await?,
                 read => return read,
             }
         }
@@ -32,12 +36,19 @@ impl RemoteSession {
     pub(crate) async fn schema_over(&self, over: &Over) -> Result<SchemaRef> {
         if let Some(command) = self.as_plan(over) {
             match self.schema_of(&command).await {
-                Err(error) if takes_no_plans(&error) => self.refuses_plans.store(true, Ordering::Relaxed),
+                Err(error) if takes_no_plans(&error) => self.send_text_from_now_on().await?,
                 described => return described,
             }
         }
         let command = CommandStatementQuery { query: as_text(over)?, transaction_id: None };
         self.schema_of(&command).await
+    }
+
+    /// Remembers that the scheduler takes no plans. A frame's text is a query within another, and keeps its order there.
+    async fn send_text_from_now_on(&self) -> Result<()> {
+        self.execute(KEEPS_ORDER).await?.try_collect::<Vec<_>>().await?;
+        self.refuses_plans.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The statement with its frames as plans; `None` where none are taken, and for a frame that cannot be sent.

@@ -85,18 +85,36 @@ impl SqlService {
         Ok(SchemaResult { schema: wire_schema::ipc(&schema).map_err(fail)? })
     }
 
-    /// The statement that is a ticket of ours, with the values that are bound to it.
+    /// The statement that is a ticket of ours.
     fn in_ticket(&self, message: &Any) -> Result<Prepared, Status> {
         let other = |error: arrow::error::ArrowError| Status::invalid_argument(error.to_string());
         if let Some(query) = message.unpack::<CommandStatementQuery>().map_err(other)? {
             return Ok(Prepared::new(query.query));
         }
-        if let Some(command) = message.unpack::<CommandPlan>().map_err(other)? {
-            return Prepared::over(command).map_err(fail);
+        let command = message.unpack::<CommandPlan>().map_err(other)?;
+        let command = command.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
+        Prepared::over(command).map_err(fail)
+    }
+
+    /// Plans, submits and reads a statement in one call, so that its job ends with its client, whenever that is.
+    async fn run_and_read(&self, prepared: &Prepared, request: Request<Ticket>) -> Result<DoGet, Status> {
+        let record = record_of(request.extensions());
+        record.text("statement", &prepared.request.text());
+        let session = self.sessions.of(&request).await.map_err(fail)?;
+        let values = prepared.rows().map_err(fail)?;
+        let statement = session.execute_request(&prepared.request, values.as_ref()).await.map_err(fail)?;
+        let job = statement.job;
+        job.into_iter().for_each(|job| record.job(job));
+        let (handle, reading) = self.handles.read(statement).map_err(fail)?;
+        // A client of ours: it knows every type.
+        let schema = wire_schema::hydrated(&reading.schema());
+        let mut response = Response::new(wire_schema::encode(schema, counted(reading, record)));
+        let value = MetadataValue::from_bytes(&handle.to_be_bytes());
+        response.metadata_mut().insert_bin(actions::STATEMENT_HEADER, value);
+        if let Some(job) = job {
+            response.metadata_mut().insert(actions::JOB_HEADER, MetadataValue::from(job.0));
         }
-        let query = message.unpack::<CommandPreparedStatementQuery>().map_err(other)?;
-        let query = query.ok_or_else(|| Status::unimplemented(format!("no ticket of the type {}", message.type_url)))?;
-        self.open(&query.prepared_statement_handle).map_err(fail)
+        Ok(response)
     }
 
     /// The answer to CreatePreparedStatement. Nothing runs.
@@ -207,26 +225,20 @@ impl FlightSqlService for SqlService {
         self.redeem(&ticket.statement_handle, &request)
     }
 
-    /// A statement as a ticket: planned, submitted and read in one call, so that its job ends with its client, whenever that is.
+    /// A prepared statement as a ticket, with the values that are bound to it.
+    async fn do_get_prepared_statement(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<Ticket>,
+    ) -> Result<DoGet, Status> {
+        let prepared = self.open(&query.prepared_statement_handle).map_err(fail)?;
+        self.run_and_read(&prepared, request).await
+    }
+
+    /// A statement as a ticket.
     async fn do_get_fallback(&self, request: Request<Ticket>, message: Any) -> Result<DoGet, Status> {
         let prepared = self.in_ticket(&message)?;
-        let record = record_of(request.extensions());
-        record.text("statement", &prepared.request.text());
-        let session = self.sessions.of(&request).await.map_err(fail)?;
-        let values = prepared.rows().map_err(fail)?;
-        let statement = session.execute_request(&prepared.request, values.as_ref()).await.map_err(fail)?;
-        let job = statement.job;
-        job.into_iter().for_each(|job| record.job(job));
-        let (handle, reading) = self.handles.read(statement).map_err(fail)?;
-        // A client of ours: it knows every type.
-        let schema = wire_schema::hydrated(&reading.schema());
-        let mut response = Response::new(wire_schema::encode(schema, counted(reading, record)));
-        let value = MetadataValue::from_bytes(&handle.to_be_bytes());
-        response.metadata_mut().insert_bin(actions::STATEMENT_HEADER, value);
-        if let Some(job) = job {
-            response.metadata_mut().insert(actions::JOB_HEADER, MetadataValue::from(job.0));
-        }
-        Ok(response)
+        self.run_and_read(&prepared, request).await
     }
 
     /// Runs a statement, or a script of several. The body is not read: drivers send nothing.

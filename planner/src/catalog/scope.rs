@@ -101,7 +101,10 @@ impl Scope {
 
     /// The scope of a statement over `frames`, which are as temporary views that nobody else sees.
     pub(crate) fn over(&self, frames: Frames) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { frames, ..self.nested(&self.schema, &self.directory, true)? }))
+        let mut over = self.nested(&self.schema, &self.directory, true)?;
+        // A frame keeps its order, and the statement that reads it is a query around it.
+        over.base.config_mut().options_mut().sql_parser.enable_subquery_sort_elimination = false;
+        Ok(Arc::new(Self { frames, ..over }))
     }
 
     fn nested(&self, schema: &str, directory: &str, is_temporary: bool) -> Result<Self> {

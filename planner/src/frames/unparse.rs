@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, TableReference};
-use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, LogicalTableSource, TableScan, cast, lit};
+use datafusion::common::{Column, TableReference};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, LogicalTableSource, TableScan, lit};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::unparser::Unparser;
 use datafusion::sql::unparser::dialect::CustomDialectBuilder;
@@ -64,7 +66,7 @@ fn leaf(stub: &StubTable, scan: &TableScan, tables: &mut Vec<String>) -> Result<
             tables.push(format!("{} AS ({text})", quoted(&name)));
             TableReference::bare(name)
         }
-        Stub::Rows(_) => return values(stub, scan),
+        Stub::Rows(batches) => return rows(batches, stub, scan, tables),
     };
     let table = Arc::new(LogicalTableSource::new(Arc::clone(stub.columns())));
     LogicalPlanBuilder::scan(name, table, None)?.alias(scan.table_name.clone())?.build()
@@ -82,25 +84,39 @@ fn path(files: &ReadFiles) -> Result<TableReference> {
     }
 }
 
-/// Rows as VALUES.
-fn values(stub: &StubTable, scan: &TableScan) -> Result<LogicalPlan> {
-    let Stub::Rows(batches) = stub.stub() else { return Err(ours(Error::internal("rows that are none"))) };
-    let mut rows: Vec<Vec<Expr>> = Vec::new();
+/// Rows as VALUES, which `tables` get, below the casts that make their types those of the stub.
+fn rows(batches: &[RecordBatch], stub: &StubTable, scan: &TableScan, tables: &mut Vec<String>) -> Result<LogicalPlan> {
+    let columns = stub.columns();
+    let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row).map(lit));
-            rows.push(values.collect::<Result<_, DataFusionError>>()?);
+            let values = batch.columns().iter().map(|column| value(&ScalarValue::try_from_array(column, row)?));
+            rows.push(format!("({})", values.collect::<Result<Vec<_>>>()?.join(", ")));
         }
     }
-    if rows.is_empty() || stub.columns().fields().is_empty() {
+    if rows.is_empty() || columns.fields().is_empty() {
         return Err(ours(Error::unsupported("a frame without rows or columns has no form in a query")));
     }
-    let schema = Arc::new(DFSchema::try_from(stub.columns().as_ref().clone())?);
-    let values = LogicalPlanBuilder::values(rows)?;
-    let columns = values.schema().columns().into_iter().zip(schema.fields());
-    let columns = columns.map(|(column, field)| cast(Expr::Column(column), field.data_type().clone()).alias(field.name()));
-    let columns: Vec<Expr> = columns.collect();
-    values.project(columns)?.alias(scan.table_name.clone())?.build()
+    let name = format!("windrow_rows_{}", tables.len());
+    let names = columns.fields().iter().map(|field| quoted(field.name())).collect::<Vec<_>>().join(", ");
+    tables.push(format!("{}({names}) AS (VALUES {})", quoted(&name), rows.join(", ")));
+    let table = Arc::new(LogicalTableSource::new(Arc::clone(columns)));
+    let typed = columns.fields().iter().map(|field| {
+        let column = Expr::Column(Column::from_name(field.name()));
+        // The types of VALUES are guessed of the values.
+        Expr::Cast(Cast::new(Box::new(column), field.data_type().clone())).alias(field.name())
+    });
+    LogicalPlanBuilder::scan(TableReference::bare(name), table, None)?
+        .project(typed.collect::<Vec<_>>())?
+        .alias(scan.table_name.clone())?
+        .build()
+}
+
+/// A value as SQL writes it.
+fn value(value: &ScalarValue) -> Result<String> {
+    let dialect = CustomDialectBuilder::new().with_identifier_quote_style('"').build();
+    let of = if value.is_null() { &ScalarValue::Null } else { value };
+    Ok(Unparser::new(&dialect).expr_to_sql(&lit(of.clone()))?.to_string())
 }
 
 fn quoted(name: &str) -> String {
