@@ -11,9 +11,9 @@ import polars
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from conftest import is_running
 
 import windrow
+from conftest import is_running
 from windrow import col
 
 ROWS = 100_000

@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ScalarUDFImpl, Signature, TypeSignature, Volatility, WindowFunctionDefinition,
 };
 use windrow_core::Error;
 
@@ -75,6 +75,10 @@ pub(crate) fn is_python(expression: &Expr) -> bool {
     match expression {
         Expr::ScalarFunction(call) => function_of(&call.func).is_some(),
         Expr::AggregateFunction(call) => aggregate_of(&call.func).is_some(),
+        Expr::WindowFunction(call) => match &call.fun {
+            WindowFunctionDefinition::AggregateUDF(function) => aggregate_of(function).is_some(),
+            WindowFunctionDefinition::WindowUDF(_) => false,
+        },
         _ => false,
     }
 }

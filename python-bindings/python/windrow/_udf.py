@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 from windrow import _windrow
 from windrow._errors import InvalidQueryError, UnsupportedError
@@ -38,7 +38,7 @@ def function(
         raise InvalidQueryError(f"{called!r} is no function", hint="give a function, or a class whose objects can be called")
     if not isinstance(called, type) and (init_args or init_kwargs):
         raise InvalidQueryError(f"{name!r} is a function, and init_args are for a class", hint="use functools.partial")
-    if isinstance(called, type) and not hasattr(called, "__call__"):
+    if isinstance(called, type) and "__call__" not in dir(called):
         raise InvalidQueryError(f"objects of the class {name!r} cannot be called", hint="give it a method __call__(self, batch)")
     pickle, cloudpickle = _pickled(called, name, tuple(init_args), dict(init_kwargs or {}))
     limit = _windrow.parse_size(memory) if isinstance(memory, str) else memory
@@ -63,7 +63,9 @@ def schema_of(schema: Any) -> Any:
         return [(str(name), type_of(of)) for name, of in schema.items()]
     if hasattr(schema, "__arrow_c_schema__"):
         return schema
-    raise InvalidQueryError(f"{schema!r} is no schema", hint="write schema={'id': 'int64', 'p': 'float64'}, or a schema of pyarrow")
+    raise InvalidQueryError(
+        f"{schema!r} is no schema", hint="write schema={'id': 'int64', 'p': 'float64'}, or a schema of pyarrow"
+    )
 
 
 def name_of(called: Any) -> str:
@@ -76,7 +78,7 @@ def _pickled(called: Any, name: str, arguments: tuple[Any, ...], named: dict[str
     import pickle
 
     try:
-        import cloudpickle  # type: ignore[import-untyped, import-not-found, unused-ignore]
+        import cloudpickle
     except ImportError:
         raise UnsupportedError(
             "functions are sent to executors by cloudpickle, which is not installed", hint="pip install windrow[udf]"
@@ -144,13 +146,7 @@ class Udf:
 Decorator = Callable[[Callable[..., Any]], Udf]
 
 
-@overload
-def udf(called: None = None, /, *, returns: Any, **options: Any) -> Decorator: ...
-@overload
-def udf(called: Callable[..., Any], /, *, returns: Any, **options: Any) -> Udf: ...
 def udf(
-    called: Callable[..., Any] | None = None,
-    /,
     *,
     returns: Any,
     name: str | None = None,
@@ -161,7 +157,7 @@ def udf(
     init_args: Sequence[Any] = (),
     init_kwargs: Mapping[str, Any] | None = None,
     deterministic: bool = True,
-) -> Udf | Decorator:
+) -> Decorator:
     """A function of columns: it gets an array for each and returns one of as many values. It runs in processes of the executors.
 
     >>> import windrow
@@ -178,18 +174,10 @@ def udf(
         format: what arrays are: of ``arrow``, ``pandas``, ``polars`` or ``numpy``.
         batch_size, concurrency, memory, init_args, init_kwargs, deterministic: as of :meth:`windrow.DataFrame.map_batches`.
     """
-    return _decorated(
-        called, "values", returns, name, format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic
-    )
+    return _decorator("values", returns, name, format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic)
 
 
-@overload
-def udaf(called: None = None, /, *, returns: Any, **options: Any) -> Decorator: ...
-@overload
-def udaf(called: Callable[..., Any], /, *, returns: Any, **options: Any) -> Udf: ...
 def udaf(
-    called: Callable[..., Any] | None = None,
-    /,
     *,
     returns: Any,
     name: str | None = None,
@@ -200,7 +188,7 @@ def udaf(
     init_args: Sequence[Any] = (),
     init_kwargs: Mapping[str, Any] | None = None,
     deterministic: bool = True,
-) -> Udf | Decorator:
+) -> Decorator:
     """A function of groups: it gets an array of all values of a group for each column and returns one value.
 
     >>> import windrow
@@ -214,13 +202,10 @@ def udaf(
 
     Args: as of :func:`windrow.udf`; ``batch_size`` counts groups.
     """
-    return _decorated(
-        called, "groups", returns, name, format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic
-    )
+    return _decorator("groups", returns, name, format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic)
 
 
-def _decorated(
-    called: Callable[..., Any] | None,
+def _decorator(
     style: str,
     returns: Any,
     name: str | None,
@@ -231,7 +216,7 @@ def _decorated(
     init_args: Sequence[Any],
     init_kwargs: Mapping[str, Any] | None,
     deterministic: bool,
-) -> Udf | Decorator:
+) -> Decorator:
     def decorate(called: Callable[..., Any]) -> Udf:
         known_as = name or name_of(called)
         made = function(
@@ -249,4 +234,4 @@ def _decorated(
         )
         return Udf(called, made, known_as)
 
-    return decorate if called is None else decorate(called)
+    return decorate

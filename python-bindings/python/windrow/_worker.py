@@ -31,6 +31,9 @@ from typing import Any
 _HEAD = struct.Struct("<cQ")
 _LENGTH = struct.Struct("<I")
 
+# pyarrow, once it is known to be there.
+pa: Any = None
+
 
 class _Wrong(Exception):
     """What the function gave is not what was said. Has no traceback of the function's."""
@@ -357,11 +360,12 @@ def _hello() -> list[str]:
         pickles = ""
     global pa
     try:
-        import pyarrow as pa
+        import pyarrow
         import pyarrow.ipc
     except ImportError as error:
         return [python, "", pickles, str(error)]
-    return [python, pa.__version__, pickles, ""]
+    pa = pyarrow
+    return [python, pyarrow.__version__, pickles, ""]
 
 
 def _failed(channel: _Channel, error: BaseException) -> None:

@@ -325,7 +325,9 @@ class DataFrame(_frame.DataFrame):
                 hint="give meta={'column': 'float64'}",
             ) from error
 
-    def apply(self, func: Callable[..., Any], axis: Any = 1, args: tuple[Any, ...] = (), meta: Any = None, **kwargs: Any) -> Series:
+    def apply(
+        self, func: Callable[..., Any], axis: Any = 1, args: tuple[Any, ...] = (), meta: Any = None, **kwargs: Any
+    ) -> Series:
         """A column of what a function returns for each row, a series of pandas. ``meta`` is its name and type: ``("x", "float64")``."""
         if axis not in (1, "columns"):
             raise UnsupportedError("apply takes rows, axis=1", hint="write df[column].mean() for what is of a whole column")
@@ -347,7 +349,7 @@ class DataFrame(_frame.DataFrame):
         [(name, of)] = _columns_of(meta if isinstance(meta, (tuple, Mapping)) or hasattr(meta, "dtype") else ("x", meta)).items()
         called.__name__ = _udf.name_of(func)
         called.__module__ = getattr(func, "__module__", None) or "__main__"
-        made = _udf.udf(called, returns=of, format="pandas")(*columns)
+        made = _udf.udf(returns=of, format="pandas")(called)(*columns)
         return Series(made._expr, str(name), self)
 
     # Partitions and files
