@@ -24,7 +24,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts `executors` of `slots` each; as processes of `program`, if one is named.
     #[staticmethod]
-    #[pyo3(signature = (executors, slots, memory_limit, port=0, program=None, arguments=Vec::new(), spill_dir=None, state_dir=None))]
+    #[pyo3(signature = (executors, slots, memory_limit, port=0, program=None, arguments=Vec::new(), spill_dir=None, state_dir=None, accept_plans=true))]
     #[expect(clippy::too_many_arguments, reason = "each is one keyword in Python")]
     fn start(
         py: Python<'_>,
@@ -36,8 +36,10 @@ impl Cluster {
         arguments: Vec<String>,
         spill_dir: Option<PathBuf>,
         state_dir: Option<PathBuf>,
+        accept_plans: bool,
     ) -> PyResult<Self> {
-        let config = windrow_core::config::load(None).map_err(|error| raise(py, &error, None))?;
+        let mut config = windrow_core::config::load(None).map_err(|error| raise(py, &error, None))?;
+        config.security.accept_plans = accept_plans;
         let (of_config, memory_of_config) = (config.executor.slots, config.executor.memory_limit.as_u64());
         let mut builder = LocalCluster::builder().config(config).executors(executors).port(port);
         builder = builder.slots(if slots == 0 { of_config } else { slots });

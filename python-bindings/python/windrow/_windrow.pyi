@@ -42,6 +42,7 @@ class Cluster:
         arguments: Sequence[str] = ...,
         spill_dir: str | os.PathLike[str] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        accept_plans: bool = True,
     ) -> Cluster: ...
     @property
     def url(self) -> str: ...
