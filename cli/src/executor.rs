@@ -18,8 +18,7 @@ use crate::interrupt::{Asked, Interrupt};
 pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
     let mut interrupt = Interrupt::listen()?;
     let config = config::load(None).map_err(End::starting)?;
-    let supervised = arguments.supervised;
-    let orphaned = supervised.then(orphaned).transpose()?;
+    let orphaned = arguments.supervised.then(orphaned).transpose()?;
     let options = options(arguments, &config).map_err(End::starting)?;
     let (ask, asked) = oneshot::channel();
     let leave = async move {
@@ -47,13 +46,7 @@ pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
             () = orphaned => {}
         }
     };
-    let made_by_supervisor = supervised.then(|| options.executor.spill_dir.clone());
-    let ended = run_executor(options, leave, over).await.map_err(End::connecting);
-    // A supervisor that is gone cannot remove the folders that it made for this executor.
-    for folder in made_by_supervisor.iter().flat_map(std::env::split_paths) {
-        let _not_empty = std::fs::remove_dir(folder);
-    }
-    ended
+    run_executor(options, leave, over).await.map_err(End::connecting)
 }
 
 /// The settings, with what the command line says in their place.

@@ -45,6 +45,8 @@ pub(crate) struct SpillDir {
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
+    /// The directory that it is in was not there before.
+    made_parent: bool,
     /// The system said that its disk is full.
     full: AtomicBool,
     /// How often it could not be written or read, or did not hold what was written.
@@ -155,7 +157,7 @@ impl SpillDir {
 
     /// Removes the directories and everything in them.
     pub(crate) fn remove(&self) {
-        self.places.iter().for_each(|place| remove_dir(&place.path));
+        self.places.iter().for_each(Place::remove);
     }
 }
 
@@ -168,10 +170,7 @@ impl Place {
             )
             .with_source(source)
         };
-        fs::create_dir_all(parent).map_err(|source| failed("create the spill directory", parent, source))?;
-        let path = parent.join(format!("{PREFIX}{:016x}", windrow_core::rand::unique()));
-        // Fails for whatever is there already, and a link is something.
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|source| failed("create the spill directory", &path, source))?;
+        let (path, made_parent) = make_below(parent).map_err(|source| failed("create a spill directory in", parent, source))?;
         let owner = Owner::this_process().to_string();
         let written = SpillDir::create_file(&path.join(OWNER)).and_then(|mut file| file.write_all(owner.as_bytes()));
         written.map_err(|source| failed("write to the spill directory", &path, source))?;
@@ -179,7 +178,15 @@ impl Place {
         if let Ok(own) = fs::symlink_metadata(&path) {
             remove_stale(parent, own.uid());
         }
-        Ok(Self { path, full: AtomicBool::new(false), failures: AtomicU32::new(0) })
+        Ok(Self { path, made_parent, full: AtomicBool::new(false), failures: AtomicU32::new(0) })
+    }
+
+    /// Removes the directory and everything in it, and the one that it is in if that was made for it and nothing else is there.
+    fn remove(&self) {
+        remove_dir(&self.path);
+        if let Some(parent) = self.path.parent().filter(|_parent| self.made_parent) {
+            let _not_empty = fs::remove_dir(parent);
+        }
     }
 
     fn is_sound(&self) -> bool {
@@ -190,6 +197,21 @@ impl Place {
 impl Drop for SpillDir {
     fn drop(&mut self) {
         self.remove();
+    }
+}
+
+/// A new directory below `parent`, and whether that was made as well. Another process may be removing `parent` as the last of its own.
+fn make_below(parent: &Path) -> io::Result<(PathBuf, bool)> {
+    let mut tries = 3;
+    loop {
+        let made_parent = !parent.try_exists()?;
+        fs::create_dir_all(parent)?;
+        let path = parent.join(format!("{PREFIX}{:016x}", windrow_core::rand::unique()));
+        // Fails for whatever is there already, and a link is something.
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => tries -= 1,
+            made => return made.map(|()| (path, made_parent)),
+        }
     }
 }
 
@@ -289,6 +311,23 @@ mod tests {
         let path = second.path().to_owned();
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn who_made_the_folder_of_its_directory_removes_it_if_nobody_else_uses_it() {
+        let there = tempfile::tempdir().unwrap();
+        let parent = there.path().join("own");
+        let maker = SpillDir::create(&parent, 100).unwrap();
+        let other = SpillDir::create(&parent, 100).unwrap();
+        drop(maker);
+        assert!(other.path().exists(), "another uses it");
+        drop(other);
+        assert!(parent.exists(), "who found it there leaves it");
+        fs::remove_dir(&parent).unwrap();
+        drop(SpillDir::create(&parent, 100).unwrap());
+        assert!(!parent.exists());
+        drop(SpillDir::create(there.path(), 100).unwrap());
+        assert!(there.path().exists(), "it was there before");
     }
 
     fn mode(path: &Path) -> u32 {

@@ -52,8 +52,8 @@ pub use frames::{FileFormatOptions, Frames, ReadFiles, STEPS_DEPTH_MAX, Stub, St
 pub use inventory::{TableEntry, TableKind};
 pub use narrow::{Leaf, Narrowing, Placement, can_narrow, leaves, narrow};
 pub use python::{
-    PythonFormat, PythonFunction, PythonMap, PythonRunner, PythonRunners, PythonStyle, call as call_python,
-    call_aggregate as call_python_aggregate, create_statement as create_python_function,
+    PythonFormat, PythonFunction, PythonMap, PythonRunner, PythonRunners, PythonStyle, call_python, call_python_aggregate,
+    create_python_function,
 };
 pub use references::table_references;
 pub use session::{ClusterShape, Names, Planned, PlannedJob, PlannerSession, SessionOptions};

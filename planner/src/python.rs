@@ -20,8 +20,8 @@ mod node;
 mod tests;
 
 pub(crate) use call::{aggregate_of, function_of, is_python, marker, marker_aggregate};
-pub use call::{call, call_aggregate};
-pub use create::create_statement;
+pub use call::{call_python, call_python_aggregate};
+pub use create::create_python_function;
 pub(crate) use create::{created, is_own_function};
 pub(crate) use exec::PythonMapExec;
 pub use exec::{PythonRunner, PythonRunners};

@@ -31,7 +31,14 @@ def cluster():
         yield cluster
 
 
-@pytest.fixture(params=["embedded", "cluster", "remote"])
+@pytest.fixture(scope="session")
+def scheduler_without_plans():
+    """A cluster whose clients in other processes send SQL, frames as well."""
+    with windrow.LocalCluster(n_workers=1, threads_per_worker=2, memory_limit="256MB", processes=False, accept_plans=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["embedded", "cluster", "remote", "text"])
 def anywhere(request):
     """A client of each kind."""
     if request.param == "embedded":
@@ -39,7 +46,8 @@ def anywhere(request):
     elif request.param == "cluster":
         client = windrow.Client(request.getfixturevalue("cluster"))
     else:
-        client = windrow.connect(request.getfixturevalue("cluster").url)
+        there = request.getfixturevalue("cluster" if request.param == "remote" else "scheduler_without_plans")
+        client = windrow.connect(there.url)
     with client:
         yield client
 

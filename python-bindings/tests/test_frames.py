@@ -445,9 +445,13 @@ def test_what_is_written_is_read(anywhere, tmp_path, format):
     assert getattr(frame.head(0), f"write_{format}")(path, mode="overwrite") == 0
 
 
-def test_folders_are_columns(anywhere, tmp_path):
+def test_folders_are_columns(anywhere, tmp_path, request):
     frame = anywhere.from_dict({"n": list(range(10)), "k": ["a", "b"] * 5})
     assert frame.write_parquet(f"{tmp_path}/parts/", partition_by="k") == 10
+    if request.node.callspec.params["anywhere"] == "text":
+        with pytest.raises(windrow.UnsupportedError, match="accept_plans"):
+            anywhere.read_parquet(f"{tmp_path}/parts/", hive_partitions={"k": "string"})
+        return
     back = anywhere.read_parquet(f"{tmp_path}/parts/", hive_partitions={"k": "string"})
     assert back.filter(C("k") == "a").sort("n").select("n").to_pydict() == {"n": [0, 2, 4, 6, 8]}
 

@@ -47,13 +47,13 @@ pub(crate) fn marker_aggregate(function: Arc<PythonFunction>) -> AggregateUDF {
 
 /// A call of a function of columns.
 #[must_use]
-pub fn call(function: Arc<PythonFunction>, arguments: Vec<Expr>) -> Expr {
+pub fn call_python(function: Arc<PythonFunction>, arguments: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(marker(function)), arguments))
 }
 
 /// A call of a function of groups.
 #[must_use]
-pub fn call_aggregate(function: Arc<PythonFunction>, arguments: Vec<Expr>) -> Expr {
+pub fn call_python_aggregate(function: Arc<PythonFunction>, arguments: Vec<Expr>) -> Expr {
     let function = Arc::new(marker_aggregate(function));
     Expr::AggregateFunction(AggregateFunction::new_udf(function, arguments, false, None, vec![], None))
 }

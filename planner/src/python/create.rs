@@ -18,7 +18,7 @@ const LANGUAGE: &str = "python";
 ///
 /// # Errors
 /// `InvalidQuery` for a function that cannot be.
-pub fn create_statement(function: &PythonFunction) -> windrow_core::Result<String> {
+pub fn create_python_function(function: &PythonFunction) -> windrow_core::Result<String> {
     function.check()?;
     let bytes = function.to_bytes().map_err(|error| Error::internal(error.to_string()))?;
     let name = function.name.replace('"', "\"\"");

@@ -37,7 +37,7 @@ fn session(allowed: Allowed) -> PlannerSession {
 async fn with_functions(allowed: Allowed) -> PlannerSession {
     let session = session(allowed);
     for (name, style) in [("fee", PythonStyle::Values), ("ok", PythonStyle::Values), ("middle", PythonStyle::Groups)] {
-        let text = create_statement(&function(name, style)).unwrap();
+        let text = create_python_function(&function(name, style)).unwrap();
         session.plan(&text, SHAPE).await.unwrap();
     }
     session
@@ -115,9 +115,9 @@ async fn a_function_belongs_to_its_session_and_takes_no_name_of_sql() {
     let own = with_functions(Allowed::Read).await;
     let other = session(Allowed::Everything);
     assert!(other.plan("SELECT fee(1)", SHAPE).await.is_err());
-    let error = own.plan(&create_statement(&function("sum", PythonStyle::Values)).unwrap(), SHAPE).await.unwrap_err();
+    let error = own.plan(&create_python_function(&function("sum", PythonStyle::Values)).unwrap(), SHAPE).await.unwrap_err();
     assert!(error.message.contains("'sum' is a function of SQL"), "{error}");
-    let shared = create_statement(&function("fee", PythonStyle::Values)).unwrap().replace("TEMPORARY ", "");
+    let shared = create_python_function(&function("fee", PythonStyle::Values)).unwrap().replace("TEMPORARY ", "");
     assert_eq!(own.plan(&shared, SHAPE).await.unwrap_err().kind, ErrorKind::Denied);
     for text in ["zz", "00", "0"] {
         let forged = format!("CREATE TEMPORARY FUNCTION f() RETURNS TEXT LANGUAGE PYTHON AS '{text}'");
@@ -136,8 +136,8 @@ fn frame() -> LogicalPlan {
     let scan = LogicalPlanBuilder::scan("rows", source, None).unwrap();
     let filtered = scan.filter(col("x").gt(lit(1))).unwrap().build().unwrap();
     let map = PythonMap::batches(Arc::new(filtered), Arc::new(function("score", PythonStyle::Batches))).unwrap();
-    let fee = call(Arc::new(function("fee", PythonStyle::Values)), vec![col("score")]);
-    let middle = call_aggregate(Arc::new(function("middle", PythonStyle::Groups)), vec![col("fee")]);
+    let fee = call_python(Arc::new(function("fee", PythonStyle::Values)), vec![col("score")]);
+    let middle = call_python_aggregate(Arc::new(function("middle", PythonStyle::Groups)), vec![col("fee")]);
     let projected = LogicalPlanBuilder::from(map).project(vec![fee.alias("fee")]).unwrap();
     projected.aggregate(Vec::<datafusion::logical_expr::Expr>::new(), vec![middle.alias("m")]).unwrap().build().unwrap()
 }
@@ -166,7 +166,7 @@ async fn what_is_not_the_same_each_time_is_said_of_its_stage() {
     for (deterministic, wants) in [(true, false), (false, true)] {
         let session = session(Allowed::Read);
         let function = PythonFunction { deterministic, ..function("fee", PythonStyle::Values) };
-        session.plan(&create_statement(&function).unwrap(), SHAPE).await.unwrap();
+        session.plan(&create_python_function(&function).unwrap(), SHAPE).await.unwrap();
         let planned = session.plan(&format!("SELECT k, sum(fee(x)) FROM {ROWS} GROUP BY k"), SHAPE).await.unwrap();
         let Planned::Job(job) = planned else { panic!("no job") };
         let varies = job.graph.stages.iter().any(|stage| stage.repeats == Repeats::Varying);

@@ -54,6 +54,7 @@ class LocalCluster:
         port: the port of the loopback interface that clients and executors connect to; a free one by default.
         spill_dir: the folder for data that does not fit into memory.
         state_dir: the folder in which tables and views outlive the cluster.
+        accept_plans: whether clients in other processes send frames as plans, which say more than SQL does.
 
     >>> import windrow
     >>> with windrow.LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="256MB") as cluster:
@@ -74,6 +75,7 @@ class LocalCluster:
         port: int = 0,
         spill_dir: str | os.PathLike[str] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        accept_plans: bool = True,
     ) -> None:
         cores = _machine.cores()
         count = _one_of("n_workers", n_workers, "executors", executors)
@@ -85,8 +87,14 @@ class LocalCluster:
         self._client: weakref.ref[Client] | None = None
         program, arguments = _program() if processes else (None, [])
         limit = _machine.memory_limit(memory_limit, count)
+<<<<<<< HEAD
         python = sys.executable or None
         self._cluster = _windrow.Cluster.start(count, threads, limit, port, program, arguments, spill_dir, state_dir, python)
+=======
+        self._cluster = _windrow.Cluster.start(
+            count, threads, limit, port, program, arguments, spill_dir, state_dir, accept_plans
+        )
+>>>>>>> py
         self._url = self._cluster.url
         close_at_exit(self)
 
