@@ -24,11 +24,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts `executors` of `slots` each; as processes of `program`, if one is named.
     #[staticmethod]
-<<<<<<< HEAD
-    #[pyo3(signature = (executors, slots, memory_limit, port=0, program=None, arguments=Vec::new(), spill_dir=None, state_dir=None, python=None))]
-=======
-    #[pyo3(signature = (executors, slots, memory_limit, port=0, program=None, arguments=Vec::new(), spill_dir=None, state_dir=None, accept_plans=true))]
->>>>>>> py
+    #[pyo3(signature = (executors, slots, memory_limit, port=0, program=None, arguments=Vec::new(), spill_dir=None, state_dir=None, accept_plans=true, python=None))]
     #[expect(clippy::too_many_arguments, reason = "each is one keyword in Python")]
     fn start(
         py: Python<'_>,
@@ -40,16 +36,11 @@ impl Cluster {
         arguments: Vec<String>,
         spill_dir: Option<PathBuf>,
         state_dir: Option<PathBuf>,
-<<<<<<< HEAD
+        accept_plans: bool,
         python: Option<PathBuf>,
     ) -> PyResult<Self> {
         let mut config = windrow_core::config::load(None).map_err(|error| raise(py, &error, None))?;
-=======
-        accept_plans: bool,
-    ) -> PyResult<Self> {
-        let mut config = windrow_core::config::load(None).map_err(|error| raise(py, &error, None))?;
         config.security.accept_plans = accept_plans;
->>>>>>> py
         let (of_config, memory_of_config) = (config.executor.slots, config.executor.memory_limit.as_u64());
         config.executor.python = config.executor.python.or(python);
         let mut builder = LocalCluster::builder().config(config).executors(executors).port(port);

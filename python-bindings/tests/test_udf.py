@@ -19,15 +19,10 @@ from windrow import col
 ROWS = 100_000
 
 
-@pytest.fixture(params=["embedded", "cluster"])
-def spot(request):
-    """A client of an engine here, and of one whose executors are processes."""
-    if request.param == "embedded":
-        client = windrow.connect(slots=2, memory_limit="512MB")
-    else:
-        client = windrow.Client(request.getfixturevalue("cluster"))
-    with client:
-        yield client
+@pytest.fixture
+def spot(anywhere):
+    """A client of an engine here, and of one whose executors are processes, from here and from afar."""
+    return anywhere
 
 
 @pytest.fixture(scope="module")

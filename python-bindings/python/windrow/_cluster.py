@@ -87,14 +87,10 @@ class LocalCluster:
         self._client: weakref.ref[Client] | None = None
         program, arguments = _program() if processes else (None, [])
         limit = _machine.memory_limit(memory_limit, count)
-<<<<<<< HEAD
         python = sys.executable or None
-        self._cluster = _windrow.Cluster.start(count, threads, limit, port, program, arguments, spill_dir, state_dir, python)
-=======
         self._cluster = _windrow.Cluster.start(
-            count, threads, limit, port, program, arguments, spill_dir, state_dir, accept_plans
+            count, threads, limit, port, program, arguments, spill_dir, state_dir, accept_plans, python
         )
->>>>>>> py
         self._url = self._cluster.url
         close_at_exit(self)
 

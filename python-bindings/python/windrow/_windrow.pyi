@@ -43,11 +43,8 @@ class Cluster:
         arguments: Sequence[str] = ...,
         spill_dir: str | os.PathLike[str] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
-<<<<<<< HEAD
-        python: str | os.PathLike[str] | None = None,
-=======
         accept_plans: bool = True,
->>>>>>> py
+        python: str | os.PathLike[str] | None = None,
     ) -> Cluster: ...
     @property
     def url(self) -> str: ...
