@@ -13,6 +13,7 @@ use datafusion::prelude::SessionConfig;
 use windrow_core::config::QueryConfig;
 use windrow_core::config::query::MEMORY_LIMIT;
 use windrow_core::stage::StageGraph;
+use windrow_core::{Error, ErrorKind};
 
 use super::settings::{check_setting, names_catalog};
 use super::{ClusterShape, Inner, Planned, PlannedJob};
