@@ -25,7 +25,7 @@ pub use create::create_python_function;
 pub(crate) use create::{created, is_own_function};
 pub(crate) use exec::PythonMapExec;
 pub use exec::{PythonRunner, PythonRunners};
-pub(crate) use extract::extract;
+pub(crate) use extract::{extract, is_called_in};
 pub use function::{PythonFormat, PythonFunction, PythonStyle};
 pub use node::PythonMap;
 pub(crate) use node::query_planner;

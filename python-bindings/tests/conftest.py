@@ -43,15 +43,18 @@ def scheduler_without_plans():
 @pytest.fixture(params=["embedded", "cluster", "remote", "text"])
 def anywhere(request):
     """A client of each kind."""
-    if request.param == "embedded":
-        client = windrow.connect(slots=2, memory_limit="512MB")
-    elif request.param == "cluster":
-        client = windrow.Client(request.getfixturevalue("cluster"))
-    else:
-        there = request.getfixturevalue("cluster" if request.param == "remote" else "scheduler_without_plans")
-        client = windrow.connect(there.url)
-    with client:
+    with client_of(request.param, request) as client:
         yield client
+
+
+def client_of(kind, request):
+    """A client of this kind."""
+    if kind == "embedded":
+        return windrow.connect(slots=2, memory_limit="512MB")
+    if kind == "cluster":
+        return windrow.Client(request.getfixturevalue("cluster"))
+    there = request.getfixturevalue("cluster" if kind == "remote" else "scheduler_without_plans")
+    return windrow.connect(there.url)
 
 
 @pytest.fixture

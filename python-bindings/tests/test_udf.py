@@ -13,16 +13,17 @@ import pyarrow.compute as pc
 import pytest
 
 import windrow
-from conftest import is_running
+from conftest import client_of, is_running
 from windrow import col
 
 ROWS = 100_000
 
 
-@pytest.fixture
-def spot(anywhere):
+@pytest.fixture(params=["embedded", "cluster", "remote"])
+def spot(request):
     """A client of an engine here, and of one whose executors are processes, from here and from afar."""
-    return anywhere
+    with client_of(request.param, request) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +243,27 @@ def test_a_function_in_sql(frame, spot, table):
     assert made["m"] == table.to_pandas().groupby("k")["x"].median().tolist()
 
 
+def test_a_scheduler_that_takes_no_plans_knows_functions_of_sql(scheduler_without_plans):
+    @windrow.udf(returns="int64", name="abs")
+    def other(x):
+        return pc.multiply(x, 100)
+
+    @windrow.udf(returns="int64")
+    def twice(x):
+        return pc.multiply(x, 2)
+
+    with windrow.connect(scheduler_without_plans.url) as client:
+        frame = client.from_dict({"x": [1, 2]})
+        # By its name, this would be another function.
+        for refused in (frame.map_batches(lambda batch: batch, frame), frame.select(other("x").alias("y"))):
+            with pytest.raises(windrow.UnsupportedError, match="accept_plans"):
+                refused.collect()
+        client.register_udf(twice)
+        assert client.sql("SELECT twice(x) AS y FROM frame ORDER BY y").to_pydict() == {"y": [2, 4]}
+        with pytest.raises(windrow.InvalidQueryError, match="'abs' is a function of SQL"):
+            client.register_udf(other)
+
+
 def test_a_function_of_groups(frame, table):
     @windrow.udaf(returns="float64", format="pandas")
     def weighted(values, weights):
@@ -420,9 +442,9 @@ def test_a_time_limit_ends_what_never_ends(client, until):
         return re.match(r"(a+)+$", "a" * 60 + "b")
 
     frame = client.from_dict({"x": [1]})
-    client.set({"timeout": "1s"})
+    client.set({"time_limit": "1s"})
     before = set(workers())
-    with pytest.raises(windrow.Error):
+    with pytest.raises(windrow.Error, match="time_limit"):
         frame.map_batches(holds_the_lock, frame).collect()
     until(lambda: not set(workers()) - before, "the worker is gone")
 

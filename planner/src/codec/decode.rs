@@ -138,7 +138,7 @@ impl Decoder<'_> {
                 let input = self.proto_to_execution_plan(input, context)?;
                 let arguments = self.exprs(&arguments, &input.schema(), context)?;
                 let function = Arc::new(PythonFunction::from_bytes(&function)?);
-                Ok(Arc::new(PythonMapExec::try_new(input, function, arguments, output)?))
+                Ok(Arc::new(PythonMapExec::try_new(input, function, arguments, output, None)?))
             }
             OurNode::Recursive { name, schema, is_distinct } => {
                 let [base, step] = children else { return internal_err!("a recursive query of {} terms", children.len()) };

@@ -17,6 +17,7 @@ use windrow_core::Error;
 use super::stub::reference;
 use super::{FileFormatOptions, Frames, ReadFiles, Stub, StubTable, plan_error};
 use crate::diagnose::ours;
+use crate::python;
 
 /// What stands before a query so that it may name `frames`: `WITH "a" AS (..), "b" AS (..) `; nothing if there are none.
 ///
@@ -40,6 +41,10 @@ fn with_clause(frames: &Frames) -> Result<String> {
 
 /// The plan as a query. What it needs before it is added to `tables`.
 fn query(plan: &LogicalPlan, tables: &mut Vec<String>) -> Result<String> {
+    if python::is_called_in(plan)? {
+        // By its name, SQL may know another one.
+        return Err(ours(Error::unsupported("a Python function has no form in SQL")));
+    }
     let named = plan.clone().transform_up_with_subqueries(|node| match node {
         LogicalPlan::TableScan(scan) => {
             let stub = StubTable::of(&scan).ok_or_else(|| ours(Error::internal("a frame reads what is no stub")))?;

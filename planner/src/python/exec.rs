@@ -16,17 +16,21 @@ use arrow::compute::{BatchCoalescer, cast};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::runtime::SpawnedTask;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Statistics, internal_datafusion_err, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::{
+    Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, Partitioning, PhysicalExpr,
+};
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, StatisticsArgs, apply_expression_roots,
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, InputDistributionRequirements, PlanProperties,
+    StatisticsArgs, apply_expression_roots,
 };
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -70,6 +74,8 @@ struct Parts {
     function: Arc<PythonFunction>,
     arguments: Vec<Arc<dyn PhysicalExpr>>,
     output: String,
+    /// The order of rows that a function of rows is given, where the query says one; then all of them are in one partition.
+    order: Option<LexOrdering>,
     /// What a worker is given.
     given: SchemaRef,
     schema: SchemaRef,
@@ -82,6 +88,7 @@ impl PythonMapExec {
         function: Arc<PythonFunction>,
         arguments: Vec<Arc<dyn PhysicalExpr>>,
         output: String,
+        order: Option<LexOrdering>,
     ) -> Result<Self> {
         let columns = input.schema();
         let (schema, given) = if function.style == PythonStyle::Batches {
@@ -95,7 +102,7 @@ impl PythonMapExec {
             (Arc::new(with_column(&columns, value)), plain_schema(&Arc::new(given)))
         };
         let properties = Arc::new(properties(&input, &function, &schema)?);
-        let parts = Arc::new(Parts { function, arguments, output, given, schema });
+        let parts = Arc::new(Parts { function, arguments, output, order, given, schema });
         Ok(Self { input, parts, metrics: ExecutionPlanMetricsSet::new(), properties })
     }
 
@@ -110,6 +117,12 @@ impl PythonMapExec {
     pub(crate) fn output(&self) -> &str {
         &self.parts.output
     }
+}
+
+/// The order that a query says for its rows, as a plan has it that is not optimized yet: there, a sort makes one partition.
+pub(super) fn order_of(input: &Arc<dyn ExecutionPlan>) -> Result<Option<LexOrdering>> {
+    let is_sorted = input.output_partitioning().partition_count() == 1 && input.exists(|node| Ok(node.is::<SortExec>()))?;
+    Ok(input.output_ordering().filter(|_order| is_sorted).cloned())
 }
 
 /// Rows stay where they are and in their order; where they stay what they are, too, that is known.
@@ -282,8 +295,19 @@ impl ExecutionPlan for PythonMapExec {
         &self.properties
     }
 
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        let is_ordered = self.parts.order.is_some();
+        let rows = if is_ordered { Distribution::SinglePartition } else { Distribution::UnspecifiedDistribution };
+        InputDistributionRequirements::new(vec![rows])
+    }
+
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        vec![self.parts.order.clone().map(OrderingRequirements::from)]
+    }
+
+    /// Optimizers take an order that is kept for one of the same columns, and those of a function of rows are its own.
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![self.parts.function.style != PythonStyle::Batches]
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
@@ -304,8 +328,9 @@ impl ExecutionPlan for PythonMapExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match <[_; 1]>::try_from(children) {
             Ok([input]) => {
-                let Parts { function, arguments, output, .. } = self.parts.as_ref();
-                Ok(Arc::new(Self::try_new(input, Arc::clone(function), arguments.clone(), output.clone())?))
+                let Parts { function, arguments, output, order, .. } = self.parts.as_ref();
+                let (function, arguments) = (Arc::clone(function), arguments.clone());
+                Ok(Arc::new(Self::try_new(input, function, arguments, output.clone(), order.clone())?))
             }
             Err(_) => internal_err!("PythonMapExec has one child"),
         }

@@ -40,6 +40,16 @@ pub(crate) fn extract(plan: &LogicalPlan) -> Result<LogicalPlan> {
     if has_calls_below(&extracted)? { Err(misplaced("here")) } else { Ok(extracted) }
 }
 
+/// Whether a plan, with its subqueries, calls a Python function over rows or in an expression.
+pub(crate) fn is_called_in(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = has_calls_below(plan)?;
+    plan.apply_with_subqueries(|node| {
+        found |= PythonMap::of(node).is_some();
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
 fn has_calls_below(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {

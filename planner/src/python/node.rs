@@ -16,6 +16,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
+use super::exec::order_of;
 use super::{PythonFunction, PythonMapExec, PythonStyle};
 
 /// Rows that a Python function makes of its input's, or its input's rows with a column that one makes.
@@ -175,7 +176,9 @@ impl ExtensionPlanner for Planner {
         let columns = node.input.schema();
         let arguments = node.arguments.iter().map(|argument| planner.create_physical_expr(argument, columns, session, context));
         let arguments = arguments.collect::<Result<Vec<_>>>()?;
-        let exec = PythonMapExec::try_new(Arc::clone(input), Arc::clone(&node.function), arguments, node.output.clone())?;
+        let order = if node.function.style == PythonStyle::Batches { order_of(input)? } else { None };
+        let (input, function) = (Arc::clone(input), Arc::clone(&node.function));
+        let exec = PythonMapExec::try_new(input, function, arguments, node.output.clone(), order)?;
         Ok(Some(Arc::new(exec)))
     }
 }
