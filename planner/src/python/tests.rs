@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::logical_expr::{LogicalPlanBuilder, col, lit};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col, lit};
 use windrow_core::ErrorKind;
 use windrow_core::config::QueryConfig;
 
 use super::*;
-use crate::frames::{Frames, Stub, StubTable, frames_to_bytes};
+use crate::frames::{Frames, Stub, frames_to_bytes};
 use crate::{Allowed, ClusterShape, Planned, PlannerSession, SessionOptions};
 
 const SHAPE: ClusterShape = ClusterShape { executors: 2, slots: 4 };
@@ -125,16 +125,17 @@ async fn a_function_belongs_to_its_session_and_takes_no_name_of_sql() {
     }
 }
 
-fn frame() -> LogicalPlan {
+fn rows() -> LogicalPlan {
     let columns = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]));
     let rows = arrow::record_batch::RecordBatch::try_new(
         Arc::clone(&columns),
         vec![Arc::new(arrow::array::Int64Array::from(vec![1, 2, 3]))],
     );
-    let stub = StubTable::new(Stub::Rows(vec![rows.unwrap()]), columns);
-    let source = datafusion::datasource::provider_as_source(Arc::new(stub));
-    let scan = LogicalPlanBuilder::scan("rows", source, None).unwrap();
-    let filtered = scan.filter(col("x").gt(lit(1))).unwrap().build().unwrap();
+    Stub::Rows(vec![rows.unwrap()]).scan(columns).unwrap()
+}
+
+fn frame() -> LogicalPlan {
+    let filtered = LogicalPlanBuilder::from(rows()).filter(col("x").gt(lit(1))).unwrap().build().unwrap();
     let map = PythonMap::batches(Arc::new(filtered), Arc::new(function("score", PythonStyle::Batches))).unwrap();
     let fee = call_python(Arc::new(function("fee", PythonStyle::Values)), vec![col("score")]);
     let middle = call_python_aggregate(Arc::new(function("middle", PythonStyle::Groups)), vec![col("fee")]);
@@ -157,6 +158,24 @@ async fn frames_with_functions_travel_as_bytes() {
     }
     for cut in (0..bytes.len()).step_by(7) {
         assert!(session.plan_over_bytes(text, &bytes.slice(..cut), SHAPE).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_function_of_rows_is_given_the_order_of_a_query_and_no_sort_of_its_columns() {
+    let session = session(Allowed::Read);
+    for (is_sorted_before, sorts) in [(false, 1), (true, 2)] {
+        let columns = LogicalPlanBuilder::from(rows());
+        let input = if is_sorted_before { columns.sort(vec![col("x").sort(false, true)]).unwrap() } else { columns };
+        let function = Arc::new(function("score", PythonStyle::Batches));
+        let map = PythonMap::batches(Arc::new(input.build().unwrap()), function).unwrap();
+        let sorted = LogicalPlanBuilder::from(map).sort(vec![col("score").sort(true, true)]).unwrap().build().unwrap();
+        let bytes = frames_to_bytes(&Frames::one("frame", sorted)).unwrap();
+        let planned = session.plan_over_bytes("EXPLAIN SELECT * FROM frame", &bytes, SHAPE).await.unwrap();
+        let Planned::Rows { batches, .. } = planned else { panic!("not explained") };
+        let plan = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
+        assert_eq!(plan.matches("SortExec: expr=[score@0 ASC]").count(), 1, "{plan}");
+        assert_eq!(plan.matches("SortExec: ").count(), sorts, "{plan}");
     }
 }
 
