@@ -122,7 +122,9 @@ class Client:
         return self.frame(text, **lazy).submit()
 
     def _knows(self, table: str) -> bool:
-        return any(name == table for name, _columns in self._session.names()["tables"])
+        # Views of other threads' variables are no tables that anybody made.
+        with self._scanned.settled():
+            return any(name == table for name, _columns in self._session.names()["tables"])
 
     async def sql_async(self, query: str, /, *params: Any, **named: Any) -> Query:
         """As :meth:`sql`, without holding up the event loop."""
