@@ -72,6 +72,10 @@ class Series(Expr):
     def _is_aggregate(self) -> bool:
         return _windrow.has_aggregate(self._expr)
 
+    def sum(self) -> Expr:
+        """The sum of the values that are not null; of none, 0."""
+        return super().sum().fill_null(0)
+
     def value_counts(self) -> DataFrame:
         """How often each value is there, the most frequent first."""
         return self._of.value_counts(self.name)
@@ -147,7 +151,7 @@ class DataFrame(_frame.DataFrame):
 
     def sum(self, numeric_only: bool = False) -> DataFrame:
         """The sum of each column."""
-        return self._reduce("sum", numeric_only)
+        return self.agg(*(_sum(col(name)) for name in self._numbers(self.columns, "sum", numeric_only)))
 
     def min(self) -> DataFrame:
         """The smallest value of each column."""
@@ -408,7 +412,7 @@ class GroupBy:
 
     def sum(self, numeric_only: bool = False) -> DataFrame:
         """The sums."""
-        return self._each(Expr.sum, self._numbers("sum", numeric_only))
+        return self._each(_sum, self._numbers("sum", numeric_only))
 
     def std(self, ddof: int = 1, numeric_only: bool = False) -> DataFrame:
         """The standard deviations."""
@@ -466,8 +470,13 @@ class GroupBy:
     aggregate = agg
 
 
+def _sum(column: Expr) -> Expr:
+    """The sum as pandas has it: that of no value is 0."""
+    return column.sum().fill_null(0)
+
+
 _AGGREGATES: dict[str, Callable[[Expr], Expr]] = {
-    "sum": Expr.sum,
+    "sum": _sum,
     "mean": Expr.mean,
     "min": Expr.min,
     "max": Expr.max,
