@@ -613,7 +613,6 @@ class StringFunctions(_Namespace):
     strip_chars_end = rstrip = _method("rtrim", "Without spaces, or these characters, at its end.")
     reverse = _method("reverse", "Backwards.")
     replace_all = _method("replace", "With a text in the place of another, everywhere.")
-    split = _method("string_to_array", "The parts between a text, as a list.")
     repeat = _method("repeat", "So many times.")
 
     def contains(self, pattern: IntoExpr, *, literal: bool = False) -> Expr:
@@ -623,6 +622,12 @@ class StringFunctions(_Namespace):
     def replace(self, pattern: str, value: IntoExpr, *, literal: bool = False) -> Expr:
         """With ``value`` in the place of each match of a regular expression, or of a text if ``literal`` is set."""
         return self._call("replace", pattern, value) if literal else self._call("regexp_replace", pattern, value, "g")
+
+    def split(self, by: str) -> Expr:
+        """The parts between a text, as a list; of an empty text, one that is empty."""
+        value = self._value
+        empty = _windrow.Expr.call("make_array", [_windrow.Expr.literal("")])
+        return value._then(_case([value == ""], [value._then(empty)], value._call("string_to_array", by)._expr))
 
     def extract(self, pattern: str, group: int = 1) -> Expr:
         """What a group of a regular expression matches first."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from windrow import _drawing, _text, _windrow
 from windrow._errors import InvalidConfigError, InvalidQueryError
-from windrow._expr import Expr, IntoExpr, col, expression, expressions, lit, outputs, sort_keys, struct, when
+from windrow._expr import Expr, IntoExpr, col, expression, expressions, lit, outputs, sort_keys, struct
 from windrow._query import Query
 from windrow._table import ArrowResult, Table
 from windrow._types import type_of
@@ -216,11 +216,8 @@ class DataFrame(ArrowResult):
     melt = unpivot
 
     def explode(self, *columns: str | Sequence[str]) -> Self:
-        """A row for each value of the lists in these columns; one with null for a list that is null or has no value."""
-        names = _names(columns)
-        self._check(names)
-        some = [when(col(name).list.len() > 0).then(col(name)).alias(name) for name in names]
-        return self._then(self.with_columns(*some)._frame.unnest(names))
+        """A row for each value of the lists in these columns: none for a list without values, one with null for a list that is null."""
+        return self._then(self._frame.unnest(_names(columns)))
 
     def unnest(self, *columns: str | Sequence[str]) -> Self:
         """A column for each field of the structs in these columns."""
