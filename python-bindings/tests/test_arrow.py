@@ -209,6 +209,28 @@ def test_a_stream_is_read_once_and_a_result_as_often_as_wanted(anywhere):
     assert kept.result() == kept.result() == windrow.Table(kept)
 
 
+def test_a_query_that_failed_has_no_rows_whoever_asks_again(anywhere):
+    text = "SELECT 1 / (value - value) AS n FROM generate_series(1, 3)"
+    for read in (windrow.Query.result, list, windrow.Query.to_pydict, pa.table):
+        query = anywhere.sql(text)
+        with pytest.raises(Exception, match="(?i)divi"):
+            read(query)
+        for again in (windrow.Query.result, list, windrow.Query.to_pydict, pa.table):
+            with pytest.raises((windrow.Error, pa.ArrowException)):
+                again(query)
+
+
+def test_batches_are_read_once_and_a_reader_may_pause(anywhere):
+    query = anywhere.sql("SELECT value FROM generate_series(1, 50000)")
+    first = next(iter(query))
+    assert len(first) + sum(map(len, query)) == 50_000
+    with pytest.raises(windrow.NotFoundError, match="read already"):
+        list(query)
+    kept = anywhere.sql("SELECT value FROM generate_series(1, 50000)")
+    kept.result()
+    assert sum(map(len, kept)) == sum(map(len, kept)) == 50_000
+
+
 def test_a_query_gives_batch_after_batch(anywhere):
     seen = [len(batch) for batch in anywhere.sql("SELECT value FROM generate_series(1, 100000)")]
     assert sum(seen) == 100_000
