@@ -149,16 +149,18 @@ def _svg(plans: Mapping[str, Sequence[Stage]]) -> str:
         parts.append(f'<g transform="translate({left:.0f} 0)">{drawn}</g>')
         left, height = left + wide + _GAP, max(height, high)
     width = max(left - _GAP, 1.0)
+    # Notebooks put the picture into their page: nothing else there may change.
     style = (
-        "text{font:12px monospace;fill:#222;white-space:pre}.h{font-weight:bold}"
-        "rect{fill:#f6f8fa;stroke:#57606a}path{fill:none;stroke:#57606a}"
+        ".windrow-plan text{font:12px monospace;fill:#222;white-space:pre}.windrow-plan .h{font-weight:bold}"
+        ".windrow-plan rect{fill:#f6f8fa;stroke:#57606a}.windrow-plan path{fill:none;stroke:#57606a}"
     )
     arrow = (
         '<marker id="windrow-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         '<path d="M0 0L8 4L0 8z" style="fill:#57606a;stroke:none"/></marker>'
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'
+        '<svg xmlns="http://www.w3.org/2000/svg" class="windrow-plan" '
+        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'
         f"<style>{style}</style><defs>{arrow}</defs>{''.join(parts)}</svg>"
     )
 
