@@ -456,6 +456,19 @@ def test_folders_are_columns(anywhere, tmp_path, request):
     assert back.filter(C("k") == "a").sort("n").select("n").to_pydict() == {"n": [0, 2, 4, 6, 8]}
 
 
+def test_rows_are_added_to_tables_not_to_folders(client, tmp_path):
+    frame = client.from_dict({"n": [1, 2]})
+    with pytest.raises(windrow.UnsupportedError, match="folder") as refused:
+        frame.write_parquet(f"{tmp_path}/rows/", mode="append")
+    assert "INSERT INTO" in refused.value.hint and not list(tmp_path.iterdir())
+    client.sql(f"CREATE EXTERNAL TABLE files (n BIGINT) STORED AS PARQUET LOCATION '{tmp_path}/'").result()
+    for _ in range(2):
+        client.sql("INSERT INTO files SELECT n FROM {df}", df=frame.collect()).result()
+    assert sorted(client.table("files").collect()["n"]) == [1, 1, 2, 2]
+    assert client.append("kept", frame) == client.append("kept", frame.filter(C("n") > 0)) == 2
+    assert sorted(client.table("kept").collect()["n"]) == [1, 1, 2, 2]
+
+
 def test_a_description_and_a_summary_are_those_of_pandas(frames):
     frame = frames[0].select("id", "n", "x", "g", "d", "l")
     data = rows().to_pandas()

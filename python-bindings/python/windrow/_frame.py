@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from windrow import _drawing, _text, _windrow
-from windrow._errors import InvalidConfigError, InvalidQueryError
+from windrow._errors import InvalidConfigError, InvalidQueryError, UnsupportedError
 from windrow._expr import Expr, IntoExpr, col, expression, expressions, lit, outputs, sort_keys, struct
 from windrow._query import Query
 from windrow._table import ArrowResult, Table
@@ -438,6 +438,11 @@ class DataFrame(ArrowResult):
     def _write(
         self, format: str, path: str, partition_by: Any, mode: str, compression: str | None, file_size: str | int | None
     ) -> int:
+        if mode == "append":
+            raise UnsupportedError(
+                "files are not added to a folder without a table over it, which knows which of them count",
+                hint="write client.append(table, df), or INSERT INTO a table by CREATE EXTERNAL TABLE over a folder",
+            )
         size = _windrow.parse_size(file_size) if isinstance(file_size, str) else file_size
         return self._frame.write(str(path), format, _names([partition_by]), mode, compression, size)
 
