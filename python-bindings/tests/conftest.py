@@ -34,7 +34,9 @@ def cluster():
 @pytest.fixture(scope="session")
 def scheduler_without_plans():
     """A cluster whose clients in other processes send SQL, frames as well."""
-    with windrow.LocalCluster(n_workers=1, threads_per_worker=2, memory_limit="256MB", processes=False, accept_plans=False) as cluster:
+    with windrow.LocalCluster(
+        n_workers=1, threads_per_worker=2, memory_limit="1GB", processes=False, accept_plans=False
+    ) as cluster:
         yield cluster
 
 
