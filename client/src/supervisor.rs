@@ -154,11 +154,11 @@ impl ExecutorProcess {
         command.spawn().map_err(|source| self.not_started(source))
     }
 
-    /// What a killed executor left behind is nobody's.
+    /// What a killed executor left behind is nobody's. The executor makes its folder, and so removes it, also where this process is gone.
     fn empty_spill_dir(&self) -> std::io::Result<()> {
         std::env::split_paths(&self.spill_dir).try_for_each(|folder| match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => std::fs::create_dir_all(&folder),
+            _ => folder.parent().map_or(Ok(()), std::fs::create_dir_all),
         })
     }
 

@@ -183,9 +183,11 @@ impl Iterator for Reader {
             Ok(Err(error)) => Some(Err(ArrowError::ExternalError(Box::new(error)))),
             Err(interrupt) => {
                 // Dropping the query ends it. The library raises an error of its own; the interrupt follows as soon as Python goes on.
+                // Showing the interrupt itself would run Python, which would take it for handled.
+                drop(interrupt);
                 *self.query.blocking_lock() = None;
                 interrupt_again();
-                Some(Err(ArrowError::ExternalError(Box::new(interrupt))))
+                Some(Err(ArrowError::ComputeError("interrupted".to_owned())))
             }
         }
     }

@@ -110,6 +110,53 @@ CASES = {
         lambda f: f.merge(pd.DataFrame({"category": ["z"], "label": ["Z"]}), how="outer", on="category"),
     ),
     "concat": (lambda f: dd.concat([f, f]), lambda f: pd.concat([f, f])),
+    "isin_of_frame": (lambda f: f.isin([5, 20, "a", 1.0]), lambda f: f.isin([5, 20, "a", 1.0])),
+    "isin_of_columns": (
+        lambda f: f.isin({"category": ["b"], "column": [11]}),
+        lambda f: f.isin({"category": ["b"], "column": [11]}),
+    ),
+    "isna": (lambda f: f.isna(), lambda f: f.isna()),
+    "notnull": (lambda f: f.notnull(), lambda f: f.notnull()),
+    "dropna_all": (lambda f: f[["x"]].dropna(how="all"), lambda f: f[["x"]].dropna(how="all")),
+    "mean": (lambda f: f.mean(numeric_only=True), lambda f: f.mean(numeric_only=True).to_frame().T),
+    "sum": (lambda f: f[["column", "x"]].sum(), lambda f: f[["column", "x"]].sum().to_frame().T),
+    "std": (lambda f: f.std(numeric_only=True), lambda f: f.std(numeric_only=True).to_frame().T),
+    "var": (lambda f: f.var(numeric_only=True), lambda f: f.var(numeric_only=True).to_frame().T),
+    "median": (lambda f: f.median(numeric_only=True), lambda f: f.median(numeric_only=True).to_frame().T),
+    "min": (lambda f: f[["column", "x"]].min(), lambda f: f[["column", "x"]].min().to_frame().T),
+    "max": (lambda f: f[["column", "x"]].max(), lambda f: f[["column", "x"]].max().to_frame().T),
+    "nunique": (lambda f: f.nunique(), lambda f: f.nunique().to_frame().T),
+    "quantile": (
+        lambda f: f.quantile(0.25, numeric_only=True),
+        lambda f: f.quantile(0.25, numeric_only=True).to_frame().T,
+    ),
+    "sort_nulls_first": (
+        lambda f: f.sort_values("x", na_position="first"),
+        lambda f: f.sort_values("x", na_position="first"),
+    ),
+    **{
+        f"group_{function}": (
+            lambda f, function=function: getattr(f.groupby("category"), function)(),
+            lambda f, function=function: getattr(f.groupby("category"), function)().reset_index(),
+        )
+        for function in ("sum", "min", "max", "count", "nunique", "std", "var", "median")
+    },
+    "group_two": (
+        lambda f: f.groupby(["category", "column"])["x"].sum(),
+        lambda f: f.groupby(["category", "column"])["x"].sum().reset_index(),
+    ),
+    "merge_right": (
+        lambda f: f.merge(dd.from_dict({"category": ["a", "z"], "label": ["A", "Z"]}), how="right", on="category"),
+        lambda f: f.merge(pd.DataFrame({"category": ["a", "z"], "label": ["A", "Z"]}), how="right", on="category"),
+    ),
+    "merge_two_names": (
+        lambda f: f.merge(dd.from_dict({"key": ["a", "b"], "label": ["A", "B"]}), left_on="category", right_on="key"),
+        lambda f: f.merge(pd.DataFrame({"key": ["a", "b"], "label": ["A", "B"]}), left_on="category", right_on="key"),
+    ),
+    "value_counts_of_two": (
+        lambda f: f.value_counts(["category", "x"]),
+        lambda f: f.value_counts(["category", "x"]).reset_index(),
+    ),
     "value_counts": (
         lambda f: f.category.value_counts(),
         lambda f: f.category.value_counts().reset_index(),
@@ -139,6 +186,20 @@ def test_a_column_is_computed(frame):
 def test_head_and_tail_are_pandas(frame):
     assert len(frame.head(2)) == 2 and isinstance(frame.head(2), pd.DataFrame)
     assert frame.sort_values("column").tail(1)["column"].tolist() == [50]
+
+
+def test_several_are_computed_together(frame):
+    data = pd.DataFrame(DATA)
+    rows, total, column, other = windrow.compute(frame[frame.column > 10], frame["column"].sum(), frame.x.max(), "no frame")
+    pd.testing.assert_frame_equal(rows, data[data["column"] > 10].reset_index(drop=True), check_dtype=False)
+    assert (total, column, other) == (128, 6.0, "no frame")
+
+
+def test_some_rows_are_shown(frame, capsys):
+    frame.sort_values("column").show(2)
+    shown = capsys.readouterr().out
+    assert "2 rows" in shown and "11" in shown and "50" not in shown
+    assert frame.top_k(1, "column").compute()["column"].tolist() == [50]
 
 
 def test_columns_of_two_frames_do_not_mix(frame):

@@ -35,7 +35,8 @@ def test_the_example_of_the_package_runs():
     assert doctest.testmod(windrow).failed == 0
 
 
-def test_the_examples_of_the_readme_run():
+def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(examples) >= 3
     for example in examples:

@@ -456,6 +456,72 @@ def test_folders_are_columns(anywhere, tmp_path, request):
     assert back.filter(C("k") == "a").sort("n").select("n").to_pydict() == {"n": [0, 2, 4, 6, 8]}
 
 
+def test_rows_are_added_to_tables_not_to_folders(client, tmp_path):
+    frame = client.from_dict({"n": [1, 2]})
+    with pytest.raises(windrow.UnsupportedError, match="folder") as refused:
+        frame.write_parquet(f"{tmp_path}/rows/", mode="append")
+    assert "INSERT INTO" in refused.value.hint and not list(tmp_path.iterdir())
+    client.sql(f"CREATE EXTERNAL TABLE files (n BIGINT) STORED AS PARQUET LOCATION '{tmp_path}/'").result()
+    for _ in range(2):
+        client.sql("INSERT INTO files SELECT n FROM {df}", df=frame.collect()).result()
+    assert sorted(client.table("files").collect()["n"]) == [1, 1, 2, 2]
+    assert client.append("kept", frame) == client.append("kept", frame.filter(C("n") > 0)) == 2
+    assert sorted(client.table("kept").collect()["n"]) == [1, 1, 2, 2]
+
+
+def test_a_description_and_a_summary_are_those_of_pandas(frames):
+    frame = frames[0].select("id", "n", "x", "g", "d", "l")
+    data = rows().to_pandas()
+    described = {row["statistic"]: row for row in frame.drop("l", "d").describe().to_pylist()}
+    theirs = data[["id", "n", "x"]].describe()
+    for name in theirs.columns:
+        for statistic in ("count", "mean", "std", "min", "max"):
+            assert described[statistic][name] == pytest.approx(theirs[name][statistic])
+        assert described["null_count"][name] == data[name].isna().sum()
+    summary = {row["column"]: row for row in frame.summarize().to_pylist()}
+    assert list(summary) == frame.columns
+    for name in ("id", "n", "x"):
+        row = summary[name]
+        for ours, statistic in (("mean", "mean"), ("std", "std"), ("q25", "25%"), ("median", "50%"), ("q75", "75%")):
+            assert row[ours] == pytest.approx(theirs[name][statistic])
+        assert (float(row["min"]), float(row["max"])) == (theirs[name]["min"], theirs[name]["max"])
+    for name in ("id", "n", "x", "g", "d"):
+        assert summary[name]["n_unique"] == data[name].nunique()
+    for name, row in summary.items():
+        assert (row["count"], row["null_count"]) == (data[name].notna().sum(), data[name].isna().sum())
+        assert row["type"] == frame.dtypes[name]
+    assert summary["g"]["min"] == "a" and summary["g"]["mean"] is None and summary["l"]["min"] is None
+
+
+def test_samples_are_some_of_the_rows(frames):
+    frame, every = frames[0].select("id"), set(range(300))
+    ten = frame.sample(10, seed=3).collect()["id"]
+    assert len(set(ten)) == 10 and set(ten) <= every
+    assert frame.sample(500, seed=3).count() == 300
+    part = frame.sample(fraction=0.5, seed=3).collect()["id"]
+    assert len(set(part)) == len(part) and set(part) <= every and 80 < len(part) < 220
+    assert frame.sample(fraction=0.0, seed=3).is_empty() and frame.sample(fraction=1.0, seed=3).count() == 300
+    with pytest.raises(windrow.InvalidConfigError):
+        frame.sample()
+
+
+def test_a_window_that_moves_has_an_order(frames):
+    rolling = C("n").rolling_sum(3)
+    assert "over(order_by=...)" in repr(rolling)
+    for wrong in (lambda: C("n").rolling_sum(0), lambda: C("n").rolling_mean(2, min_samples=3)):
+        with pytest.raises(windrow.InvalidQueryError, match="window"):
+            wrong()
+    with pytest.raises(TypeError):
+        rolling.over("g")
+
+
+def test_several_frames_are_computed_together(anywhere):
+    frame = anywhere.from_dict({"n": [1, 2, 3]})
+    rows, total = windrow.compute(frame.filter(C("n") > 1).sort("n"), frame.agg(C("n").sum()))
+    assert (rows.to_pydict(), total.to_pydict()) == ({"n": [2, 3]}, {"n": [6]})
+    assert windrow.compute() == ()
+
+
 def test_a_condition_is_no_truth():
     with pytest.raises(windrow.InvalidQueryError, match="&, | and ~"):
         bool(C("n") > 0)

@@ -166,7 +166,7 @@ def test_the_program_comes_with_the_package():
     assert version.stdout.split() == ["windrow", windrow.__version__]
 
 
-def test_what_is_shown_are_facts_and_never_a_query(cluster):
+def test_what_is_shown_are_facts_and_never_a_query(cluster, until):
     text = repr(cluster)
     for line in ("Status: running", "Total threads: 2", "Workers: 2 (executors)", "Using processes: True", "Running queries: 0"):
         assert line in text
@@ -175,10 +175,12 @@ def test_what_is_shown_are_facts_and_never_a_query(cluster):
         for line in ("Client ID: Client-", "Connection method: Cluster object", "Cluster type: windrow.LocalCluster"):
             assert line in repr(client)
         assert "<table>" in client._repr_html_()
-        before = len(client.queries())
         query = client.sql("SELECT value AS n FROM generate_series(1, 10)")
-        assert "n: Int64" in repr(query)
-        assert len(client.queries()) == before + (query.id is not None)
+        until(lambda: query.id in [one["id"] for one in client.queries()], "the query is known")
+        known = [one["id"] for one in client.queries()]
+        assert "n: Int64" in repr(query) and "not computed" in repr(client.from_dict({"n": [1]}))
+        assert "n" in query._repr_html_() and repr(client) and repr(cluster)
+        assert [one["id"] for one in client.queries()] == known
     with windrow.connect(slots=1) as client:
         assert "Connection method: Embedded" in repr(client)
 

@@ -359,7 +359,7 @@ fn windows() -> Vec<Case> {
             t.nums.with_columns(vec![(col("x") - avg(col("x"))).alias("d")])
         }),
         case("lag", "SELECT id, lag(id) OVER (ORDER BY id) AS before FROM {events}", |t| {
-            let before = window::lag(col("id"), None, None).order_by(vec![col("id").sort(true, false)]).build();
+            let before = window::lag(col("id"), Some(1), None).order_by(vec![col("id").sort(true, false)]).build();
             let before = before.map_err(|error| windrow::Error::internal(error.to_string()))?;
             t.events.select(vec![col("id"), before.alias("before")])
         }),
@@ -434,7 +434,7 @@ fn joins() -> Vec<Case> {
         }),
         case(
             "two keys with nulls that are equal",
-            "SELECT l.a, l.b, l.x, r.y FROM {lefts} l JOIN {rights} r ON l.a IS NOT DISTINCT FROM r.a AND l.b IS NOT DISTINCT FROM r.b",
+            "SELECT l.a, l.b, l.x, r.y FROM {lefts} l JOIN {rights} r ON (l.a IS NOT DISTINCT FROM r.a) AND (l.b IS NOT DISTINCT FROM r.b)",
             |t| t.lefts.join(&t.rights, Join { nulls_equal: true, ..Join::on(JoinKind::Inner, &["a", "b"]) }),
         ),
         case(

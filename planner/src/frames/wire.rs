@@ -94,7 +94,11 @@ pub fn frames_to_bytes(frames: &Frames) -> windrow_core::Result<Bytes> {
 /// # Errors
 /// `InvalidQuery` for bytes that are none.
 pub(crate) fn frames_from_bytes(bytes: &[u8], context: &TaskContext) -> Result<Frames> {
-    decode(from_bytes(bytes)?, context, 0)
+    decode(from_bytes(bytes)?, context, 0).map_err(|error| match error {
+        // What DataFusion takes for a mistake of its own is one of whoever made the bytes.
+        DataFusionError::Internal(_) => none(),
+        error => error,
+    })
 }
 
 fn encode(frames: &Frames, depth: u32) -> Result<Vec<WireFrame>> {

@@ -5,6 +5,7 @@
 {'n': [1, 2, 3], 'square': [1, 4, 9]}
 """
 
+from windrow._adaptive import Adaptive
 from windrow._client import (
     Client,
     compute,
@@ -22,8 +23,10 @@ from windrow._client import (
     register,
     sql,
     table,
+    visualize,
 )
 from windrow._cluster import LocalCluster
+from windrow._drawing import Drawing
 from windrow._errors import (
     CancelledError,
     DataError,
@@ -38,7 +41,7 @@ from windrow._errors import (
     UnavailableError,
     UnsupportedError,
 )
-from windrow._expr import Expr, coalesce, col, concat_str, left, lit, right, struct, when
+from windrow._expr import Expr, Rolling, coalesce, col, concat_str, left, lit, right, struct, when
 from windrow._frame import DataFrame, GroupBy
 from windrow._progress import Progress
 from windrow._query import Query
@@ -47,11 +50,13 @@ from windrow._udf import Udf, udaf, udf
 from windrow._windrow import __version__
 
 __all__ = [
+    "Adaptive",
     "CancelledError",
     "Client",
     "DataError",
     "DataFrame",
     "DeniedError",
+    "Drawing",
     "Error",
     "Expr",
     "GroupBy",
@@ -64,6 +69,7 @@ __all__ = [
     "Progress",
     "Query",
     "ResourcesExhaustedError",
+    "Rolling",
     "Table",
     "Udf",
     "UnavailableError",
@@ -93,5 +99,6 @@ __all__ = [
     "table",
     "udaf",
     "udf",
+    "visualize",
     "when",
 ]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
-from windrow import _machine, _text, _windrow
+from windrow import _drawing, _machine, _scheduler_file, _text, _windrow
 from windrow._cluster import LocalCluster, close_at_exit
 from windrow._errors import InvalidConfigError, InvalidQueryError, NotFoundError, UnavailableError, UnsupportedError
 from windrow._frame import DataFrame
@@ -34,6 +34,7 @@ class Client:
     Args:
         address: a :class:`LocalCluster`, or the address of a scheduler.
         token, user, password, ca: who asks, and the certificate that signed the server's; see :func:`windrow.connect`.
+        scheduler_file: the file that says where a scheduler is, as :class:`LocalCluster` writes it.
         python_scan: whether SQL text may name variables of the code that runs it.
         options: without an address, those of :class:`LocalCluster`.
     """
@@ -46,9 +47,12 @@ class Client:
         user: str | None = None,
         password: str | None = None,
         ca: str | os.PathLike[str] | None = None,
+        scheduler_file: str | os.PathLike[str] | None = None,
         python_scan: bool = True,
         **options: Any,
     ) -> None:
+        if scheduler_file is not None:
+            address, token = _scheduler_file.of(scheduler_file, address, token)
         if address is not None and options:
             raise InvalidConfigError(f"{', '.join(options)}: these shape a new cluster, and one is named", hint="leave them out")
         self._owned: LocalCluster | None = None
@@ -123,7 +127,9 @@ class Client:
         return self.frame(text, **lazy).submit()
 
     def _knows(self, table: str) -> bool:
-        return any(name == table for name, _columns in self._session.names()["tables"])
+        # Views of other threads' variables are no tables that anybody made.
+        with self._scanned.settled():
+            return any(name == table for name, _columns in self._session.names()["tables"])
 
     async def sql_async(self, query: str, /, *params: Any, **named: Any) -> Query:
         """As :meth:`sql`, without holding up the event loop."""
@@ -379,6 +385,7 @@ def connect(
     user: str | None = None,
     password: str | None = None,
     ca: str | os.PathLike[str] | None = None,
+    scheduler_file: str | os.PathLike[str] | None = None,
     slots: int | None = None,
     memory_limit: str | int | float | None = "auto",
     python_scan: bool = True,
@@ -392,10 +399,13 @@ def connect(
         token: who asks, as an administrator gave it; by default ``WINDROW_TOKEN``.
         user, password: who asks; the password is ``WINDROW_PASSWORD`` by default.
         ca: a file with the certificate that signed the server's, if this machine does not know it.
+        scheduler_file: the file that says where a scheduler is and who asks, as ``LocalCluster(scheduler_file=...)`` writes it.
         slots, memory_limit: of the engine in this process, as of :class:`windrow.LocalCluster`.
         python_scan: whether SQL text may name variables of the code that runs it.
         settings: settings of the session, as of :meth:`Client.set`.
     """
+    if scheduler_file is not None:
+        url, token = _scheduler_file.of(scheduler_file, url, token)
     address = url if url is not None else os.environ.get("WINDROW_URL") or None
     if address is None or address == "single":
         threads = 1 if address == "single" else slots or _machine.cores()
@@ -533,7 +543,24 @@ def from_dict(columns: Mapping[str, Sequence[Any]]) -> DataFrame:
     return default_client().from_dict(columns)
 
 
-def compute(*frames: DataFrame) -> tuple[Table, ...]:
-    """The rows of several frames, whose queries run side by side."""
-    started = [frame.submit() for frame in frames]
-    return tuple(query.result() for query in started)
+def compute(*frames: Any) -> tuple[Any, ...]:
+    """What each of several frames and columns gives, as a tuple: a :class:`Table`, or in Dask's words a frame of pandas, a column or a
+    number. Their queries run side by side; what is none of them is returned as it is.
+
+    >>> import windrow
+    >>> numbers = windrow.from_dict({"n": [1, 2, 3]})
+    >>> [table.to_pydict() for table in windrow.compute(numbers.filter(numbers.n > 1), numbers.agg(numbers.n.sum()))]
+    [{'n': [2, 3]}, {'n': [6]}]
+    """
+    waits = [frame._started() if hasattr(frame, "_started") else frame for frame in frames]
+    return tuple(wait() if hasattr(frame, "_started") else wait for frame, wait in zip(frames, waits, strict=True))
+
+
+def visualize(*frames: DataFrame, filename: str | os.PathLike[str] | None = None) -> _drawing.Drawing:
+    """One picture of how several frames are computed, side by side: see :meth:`DataFrame.visualize`."""
+    several = len(frames) > 1
+    plans = {f"Frame {at}" if several else "": frame._frame.explain(False, False) for at, frame in enumerate(frames, start=1)}
+    drawing = _drawing.Drawing(plans)
+    if filename is not None:
+        drawing.save(filename)
+    return drawing

@@ -8,7 +8,8 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from windrow import _machine, _text, _windrow
+from windrow import _machine, _scheduler_file, _text, _windrow
+from windrow._adaptive import Adaptive
 from windrow._errors import InvalidConfigError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class LocalCluster:
         port: the port of the loopback interface that clients and executors connect to; a free one by default.
         spill_dir: the folder for data that does not fit into memory.
         state_dir: the folder in which tables and views outlive the cluster.
+        scheduler_file: a file that tells :func:`windrow.connect` on this machine, or on others that see it and reach this one, where the
+            cluster is and who asks. Nobody else may read it, and it goes with the cluster.
         accept_plans: whether clients in other processes send frames as plans, which say more than SQL does.
 
     >>> import windrow
@@ -76,6 +79,7 @@ class LocalCluster:
         spill_dir: str | os.PathLike[str] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         accept_plans: bool = True,
+        scheduler_file: str | os.PathLike[str] | None = None,
     ) -> None:
         cores = _machine.cores()
         count = _one_of("n_workers", n_workers, "executors", executors)
@@ -92,7 +96,16 @@ class LocalCluster:
             count, threads, limit, port, program, arguments, spill_dir, state_dir, accept_plans, python
         )
         self._url = self._cluster.url
+        self._slots = threads
+        self._adaptive: Adaptive | None = None
+        self._file: str | None = None
         close_at_exit(self)
+        if scheduler_file is not None:
+            try:
+                self._file = _scheduler_file.write(scheduler_file, self._url, self.token())
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def url(self) -> str:
@@ -136,8 +149,26 @@ class LocalCluster:
         self._open().kill(index)
 
     def scale(self, n: int) -> None:
-        """Changes the number of executors and returns when that is so. Executors that leave finish what they run, so that no query notices."""
+        """Changes the number of executors and returns when that is so. Executors that leave finish what they run, so that no query notices.
+        Ends :meth:`adapt`."""
+        self._end_adapting()
         self._open().scale(_at_least_one("n", n))
+
+    def adapt(self, minimum: int = 1, maximum: int | None = None, *, interval: float = 1.0) -> Adaptive:
+        """Changes the number of executors by itself, until :meth:`scale` or :meth:`close`: there are as many as the tasks that wait and run
+        keep busy, from ``minimum`` to ``maximum``, by default one for each core. It looks every ``interval`` seconds, grows at once, and
+        shrinks when three looks in a row found fewer enough."""
+        self._open()
+        if not self._processes:
+            raise UnsupportedError("executors in this process cannot leave it", hint="write LocalCluster(processes=True)")
+        self._end_adapting()
+        self._adaptive = Adaptive(self, self._slots, minimum, maximum or max(minimum, _machine.cores()), interval)
+        return self._adaptive
+
+    def _end_adapting(self) -> None:
+        adaptive, self._adaptive = self._adaptive, None
+        if adaptive is not None:
+            adaptive.stop()
 
     def get_client(self) -> Client:
         """A client of this cluster."""
@@ -147,8 +178,11 @@ class LocalCluster:
 
     def close(self) -> None:
         """Ends all queries, executors and their files, and returns when they are gone. Harmless when done before."""
+        self._end_adapting()
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
+            if self._file is not None:
+                _scheduler_file.remove(self._file)
             _open.discard(self)
             cluster.shutdown()
 

@@ -275,6 +275,14 @@ class Expr:
         """Below it are ``q`` of a group, from 0 to 1; between two values it lies between."""
         return self._call("percentile_cont", q)
 
+    def corr(self, other: IntoExpr) -> Expr:
+        """How a group's values go together with those of another column, from -1 to 1."""
+        return self._call("corr", _column(other))
+
+    def cov(self, other: IntoExpr, ddof: int = 1) -> Expr:
+        """The covariance with another column in a group; ``ddof=0`` is that of a whole population."""
+        return self._call("covar_samp" if ddof == 1 else "covar_pop", _column(other))
+
     def first(self, order_by: IntoExpr = None) -> Expr:
         """The first of a group, in an order."""
         return self._ordered("first_value", order_by)
@@ -333,6 +341,39 @@ class Expr:
         """The sum up to each row; to be used with :meth:`over` and an order."""
         return self.sum()
 
+    def cum_min(self) -> Expr:
+        """The smallest up to each row; to be used with :meth:`over` and an order."""
+        return self.min()
+
+    def cum_max(self) -> Expr:
+        """The largest up to each row; to be used with :meth:`over` and an order."""
+        return self.max()
+
+    def cum_count(self) -> Expr:
+        """How many up to each row are not null; to be used with :meth:`over` and an order."""
+        return self.count()
+
+    def diff(self, n: int = 1) -> Expr:
+        """The difference to the value ``n`` rows before; to be used with :meth:`over` and an order."""
+        return self - self.shift(n)
+
+    def rolling_sum(self, window: int, *, min_samples: int | None = None) -> Rolling:
+        """The sum of each row and those before it, ``window`` in all, in the order of :meth:`Rolling.over`. Where fewer than ``min_samples``
+        of them are not null, by default ``window``, it is null."""
+        return Rolling(self, "sum", window, min_samples)
+
+    def rolling_mean(self, window: int, *, min_samples: int | None = None) -> Rolling:
+        """The mean of a window that moves: see :meth:`rolling_sum`."""
+        return Rolling(self, "avg", window, min_samples)
+
+    def rolling_min(self, window: int, *, min_samples: int | None = None) -> Rolling:
+        """The smallest of a window that moves: see :meth:`rolling_sum`."""
+        return Rolling(self, "min", window, min_samples)
+
+    def rolling_max(self, window: int, *, min_samples: int | None = None) -> Rolling:
+        """The largest of a window that moves: see :meth:`rolling_sum`."""
+        return Rolling(self, "max", window, min_samples)
+
     # Orders
 
     def sort(self, *, descending: bool = False, nulls_last: bool = True) -> Expr:
@@ -382,6 +423,11 @@ LITERAL = "literal"
 def _float(value: Expr) -> Expr:
     """The value, or its double if it is whole: SQL's division of whole numbers is whole."""
     return value._then(value._expr.binary("*", _windrow.Expr.literal(1.0)))
+
+
+def _column(value: IntoExpr) -> Expr:
+    [one] = expressions([value])
+    return one
 
 
 def _named(value: Expr) -> _windrow.Expr:
@@ -450,6 +496,30 @@ def _each(name: str, given: bool | Sequence[bool], count: int) -> list[bool]:
     if len(given) != count:
         raise InvalidQueryError(f"{name} has {len(given)} values for {count} keys", hint="give one for each, or one for all")
     return [*given]
+
+
+class Rolling:
+    """An aggregate over windows that move, which is an expression once :meth:`over` says in which order."""
+
+    def __init__(self, value: Expr, function: str, window: int, min_samples: int | None) -> None:
+        needed = window if min_samples is None else min_samples
+        if window < 1 or not 1 <= needed <= window:
+            raise InvalidQueryError(
+                f"a window of {window} rows, of which {needed} are to be values", hint="write 1 <= min_samples <= window"
+            )
+        self._value, self._function, self._window, self._needed = value, function, window, needed
+
+    def over(self, *partition_by: IntoExpr, order_by: IntoExpr | Sequence[IntoExpr]) -> Expr:
+        """Over the rows that are equal in ``partition_by``, in an order."""
+        rows = (1 - self._window, 0)
+        result = self._value._call(self._function).over(*partition_by, order_by=order_by, rows=rows)
+        if self._needed == 1:
+            return result
+        samples = self._value.count().over(*partition_by, order_by=order_by, rows=rows)
+        return result._then(_case([samples >= self._needed], [result], None))
+
+    def __repr__(self) -> str:
+        return f"{self._value!r}.rolling({self._window}): .over(order_by=...) makes it a column"
 
 
 class When:
@@ -543,7 +613,6 @@ class StringFunctions(_Namespace):
     strip_chars_end = rstrip = _method("rtrim", "Without spaces, or these characters, at its end.")
     reverse = _method("reverse", "Backwards.")
     replace_all = _method("replace", "With a text in the place of another, everywhere.")
-    split = _method("string_to_array", "The parts between a text, as a list.")
     repeat = _method("repeat", "So many times.")
 
     def contains(self, pattern: IntoExpr, *, literal: bool = False) -> Expr:
@@ -553,6 +622,12 @@ class StringFunctions(_Namespace):
     def replace(self, pattern: str, value: IntoExpr, *, literal: bool = False) -> Expr:
         """With ``value`` in the place of each match of a regular expression, or of a text if ``literal`` is set."""
         return self._call("replace", pattern, value) if literal else self._call("regexp_replace", pattern, value, "g")
+
+    def split(self, by: str) -> Expr:
+        """The parts between a text, as a list; of an empty text, one that is empty."""
+        value = self._value
+        empty = _windrow.Expr.call("make_array", [_windrow.Expr.literal("")])
+        return value._then(_case([value == ""], [value._then(empty)], value._call("string_to_array", by)._expr))
 
     def extract(self, pattern: str, group: int = 1) -> Expr:
         """What a group of a regular expression matches first."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from windrow import _text, _udf, _windrow
-from windrow._errors import InvalidQueryError
-from windrow._expr import Expr, IntoExpr, col, expression, expressions, lit, outputs, sort_keys
+from windrow import _drawing, _text, _udf, _windrow
+from windrow._errors import InvalidConfigError, InvalidQueryError, UnsupportedError
+from windrow._expr import Expr, IntoExpr, col, expression, expressions, lit, outputs, sort_keys, struct
 from windrow._query import Query
 from windrow._table import ArrowResult, Table
 from windrow._types import type_of
@@ -155,11 +156,11 @@ class DataFrame(ArrowResult):
 
     def top_k(self, k: int, *by: IntoExpr) -> Self:
         """The ``k`` rows with the largest values."""
-        return self.sort(*by, descending=True).head(k)
+        return self.sort(*by, descending=True).limit(k)
 
     def bottom_k(self, k: int, *by: IntoExpr) -> Self:
         """The ``k`` rows with the smallest values."""
-        return self.sort(*by).head(k)
+        return self.sort(*by).limit(k)
 
     def unique(self, subset: IntoExpr | Sequence[IntoExpr] | None = None, *, keep: str = "any", order_by: IntoExpr = ()) -> Self:
         """One row of those that are equal in ``subset``, or in all columns: ``keep`` is ``any``, ``first`` or ``last`` in the order of
@@ -215,7 +216,7 @@ class DataFrame(ArrowResult):
     melt = unpivot
 
     def explode(self, *columns: str | Sequence[str]) -> Self:
-        """A row for each value of the lists in these columns."""
+        """A row for each value of the lists in these columns: none for a list without values, one with null for a list that is null."""
         return self._then(self._frame.unnest(_names(columns)))
 
     def unnest(self, *columns: str | Sequence[str]) -> Self:
@@ -225,6 +226,60 @@ class DataFrame(ArrowResult):
     def describe(self) -> Self:
         """Counts, means, smallest and largest values of the columns."""
         return self._then(self._frame.describe())
+
+    def value_counts(self, *columns: IntoExpr) -> Self:
+        """How often each value of these columns is there, as the column ``count``, the most frequent first."""
+        keys = expressions(columns)
+        return self.group_by(*keys).count().sort(col("count").desc(), *(col(key.name) for key in keys))
+
+    def quantile(self, q: float) -> Self:
+        """One row: below its values are ``q`` of each column of numbers, from 0 to 1; between two values it lies between."""
+        return self.agg(*(col(name).quantile(q) for name in self._numeric()))
+
+    def corr(self) -> Self:
+        """How the columns of numbers go together, from -1 to 1: a row for each, named by ``column``."""
+        names = self._numeric()
+        return self._table_of({name: {other: col(name).corr(col(other)) for other in names} for name in names})
+
+    def summarize(self) -> Self:
+        """A row for each column: its type, how many values and nulls it has, how many different ones, the smallest and the largest as
+        text, and of numbers the mean, the deviation and the quartiles."""
+        numbers, none = self._numeric(), lit(None)
+
+        def of(name: str, kind: str) -> dict[str, Expr]:
+            column, is_number = col(name), name in numbers
+            has_order = not kind.startswith(("List", "LargeList", "FixedSizeList", "Struct", "Map"))
+            floats = {
+                "mean": column.mean(),
+                "std": column.std(),
+                "q25": column.quantile(0.25),
+                "median": column.quantile(0.5),
+                "q75": column.quantile(0.75),
+            }
+            return {
+                "type": lit(kind),
+                "count": column.count(),
+                "null_count": lit(1).count() - column.count(),
+                "n_unique": (column.n_unique() if has_order else none).cast("int64"),
+                "min": (column.min() if has_order else none).cast("string"),
+                "max": (column.max() if has_order else none).cast("string"),
+                **{what: (value if is_number else none).cast("float64") for what, value in floats.items()},
+            }
+
+        return self._table_of({name: of(name, kind) for name, kind in self.dtypes.items()})
+
+    def _numeric(self) -> list[str]:
+        kinds = ("Int", "UInt", "Float", "Decimal")
+        names = [name for name, of in self.dtypes.items() if of.startswith(kinds)]
+        if not names:
+            raise InvalidQueryError("no column has numbers", hint="cast one: df.cast({'x': 'float64'})")
+        return names
+
+    def _table_of(self, rows: Mapping[str, Mapping[str, Expr]]) -> Self:
+        """A row for each of several sets of aggregates over all rows, which are read once."""
+        structs = [struct(lit(name).alias("column"), **values)._expr for name, values in rows.items()]
+        together = Expr(_windrow.Expr.call("make_array", structs), "rows")
+        return self.agg(together.alias("rows")).explode("rows").unnest("rows")
 
     # Two frames
 
@@ -332,6 +387,10 @@ class DataFrame(ArrowResult):
 
     # What runs
 
+    def _started(self) -> Callable[[], Any]:
+        """Starts what :func:`windrow.compute` gives, and returns what waits for it."""
+        return self.submit().result
+
     def submit(self) -> Query:
         """Starts to compute the rows and returns a handle: its progress, its end, its result."""
         return Query(self._frame.query())
@@ -352,7 +411,7 @@ class DataFrame(ArrowResult):
 
     def show(self, n: int = _text.ROWS_SHOWN) -> None:
         """Prints the first rows. No more than these are computed."""
-        print(self.head(n).collect())
+        print(self.limit(n).collect())
 
     def count(self) -> int:
         """How many rows there are. They are counted where they are."""
@@ -378,9 +437,23 @@ class DataFrame(ArrowResult):
     def __arrow_c_schema__(self) -> object:
         return self._frame.schema.__arrow_c_schema__()
 
-    def explain(self, *, analyze: bool = False, verbose: bool = False) -> str:
-        """How the rows are computed, in stages; with ``analyze`` they are, and it says how that went."""
-        return "\n".join(f"{kind}\n{text}" for kind, text in self._frame.explain(analyze, verbose))
+    def explain(self, *, analyze: bool = False, verbose: bool = False, stages: bool = False, format: str = "tree") -> str:
+        """How the rows are computed; with ``analyze`` they are, and it says how that went. ``stages`` leaves out all but the stages, and the
+        format ``"json"`` has them for programs."""
+        rows = self._frame.explain(analyze, verbose)
+        if format == "json":
+            return _drawing.as_json(rows)
+        if format != "tree":
+            raise InvalidConfigError(f"format = {format!r} is none of ours", hint="write 'tree' or 'json'")
+        return "\n".join(f"{kind}\n{text}" for kind, text in rows if not stages or kind.startswith("stages"))
+
+    def visualize(self, filename: str | os.PathLike[str] | None = None, *, analyze: bool = False) -> _drawing.Drawing:
+        """A picture of the stages in which the rows are computed, which notebooks show; with a name, it is written there as SVG. With
+        ``analyze`` the rows are computed, and the picture says how that went."""
+        drawing = _drawing.Drawing({"": self._frame.explain(analyze, False)})
+        if filename is not None:
+            drawing.save(filename)
+        return drawing
 
     def persist(self) -> Self:
         """Computes the rows now and keeps them on the cluster, for as long as a frame reads them."""
@@ -414,6 +487,11 @@ class DataFrame(ArrowResult):
     def _write(
         self, format: str, path: str, partition_by: Any, mode: str, compression: str | None, file_size: str | int | None
     ) -> int:
+        if mode == "append":
+            raise UnsupportedError(
+                "files are not added to a folder without a table over it, which knows which of them count",
+                hint="write client.append(table, df), or INSERT INTO a table by CREATE EXTERNAL TABLE over a folder",
+            )
         size = _windrow.parse_size(file_size) if isinstance(file_size, str) else file_size
         return self._frame.write(str(path), format, _names([partition_by]), mode, compression, size)
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 from windrow import _progress, _text, _windrow
+from windrow._errors import Error, NotFoundError
 from windrow._progress import Progress
 from windrow._table import ArrowResult, Table
 
@@ -24,6 +25,8 @@ class Query(ArrowResult):
         self._table: Table | None = None
         self._reading = threading.Lock()
         self._was_streamed = False
+        self._is_read = False
+        self._error: Error | None = None
 
     @property
     def id(self) -> int | None:
@@ -68,6 +71,9 @@ class Query(ArrowResult):
                 shown = _progress.display()
                 try:
                     self._table = Table(self._query.collect(shown))
+                except Error as error:
+                    self._error = error
+                    raise
                 finally:
                     if shown is not None:
                         shown.close()
@@ -95,11 +101,15 @@ class Query(ArrowResult):
         if self._table is not None:
             yield from self._table.batches()
             return
-        self._was_streamed = True
+        self._begin_batches()
         shown = _progress.display()
         try:
             while (batch := self._query.next_batch(shown)) is not None:
                 yield Table(batch)
+            self._is_read = True
+        except Error as error:
+            self._error = error
+            raise
         finally:
             if shown is not None:
                 shown.close()
@@ -109,10 +119,24 @@ class Query(ArrowResult):
     async def __aiter__(self) -> AsyncIterator[Table]:
         import asyncio
 
-        if self._table is None:
-            self._was_streamed = True
-        while (batch := await asyncio.to_thread(self._query.next_batch)) is not None:
-            yield Table(batch)
+        if self._table is not None:
+            for batch in self._table.batches():
+                yield batch
+            return
+        self._begin_batches()
+        try:
+            while (read := await asyncio.to_thread(self._query.next_batch)) is not None:
+                yield Table(read)
+            self._is_read = True
+        except Error as error:
+            self._error = error
+            raise
+
+    def _begin_batches(self) -> None:
+        """Whoever stopped in the middle goes on there; whoever reads again what was read is told so."""
+        if self._error is not None or self._is_read:
+            self._check_unread()
+        self._was_streamed = True
 
     def __len__(self) -> int:
         return len(self.result())
@@ -136,9 +160,9 @@ class Query(ArrowResult):
         return self.result()
 
     def _check_unread(self) -> None:
+        if self._error is not None:
+            raise self._error
         if self._was_streamed:
-            from windrow._errors import NotFoundError
-
             raise NotFoundError(
                 "some rows of this query were read already, and are gone",
                 hint="call result() first, which keeps all of them, or run the statement again",

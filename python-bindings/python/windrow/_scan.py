@@ -14,13 +14,18 @@ from windrow._errors import InvalidQueryError
 from windrow._query import Query
 from windrow._table import is_arrow
 
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")
 # Objects of which the rows are kept although nobody tells when they are gone.
 _KEPT_MAX = 64
 
 
 def found_in(caller: FrameType, name: str) -> Any | None:
     """The variable of that name in the caller's own frame, then in its module, if it is a table; never one further out."""
-    for variables in (caller.f_locals, caller.f_globals):
+    frames = [caller]
+    # Before Python 3.12, a comprehension has a frame of its own, below that of the function whose variables it sees.
+    while frames[-1].f_code.co_name in _COMPREHENSIONS and (outer := frames[-1].f_back) is not None:
+        frames.append(outer)
+    for variables in (*(frame.f_locals for frame in frames), caller.f_globals):
         if name in variables:
             value = variables[name]
             return value if not isinstance(value, type) and is_arrow(value) else None
@@ -79,6 +84,12 @@ class Scanned:
             finally:
                 for view in views:
                     self._run(f"DROP VIEW IF EXISTS {view}")
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """While it lasts, no frame of another thread is a table of its name."""
+        with self._lock:
+            yield
 
     def forget(self) -> None:
         """Lets go of all objects; their tables end with the session."""

@@ -35,12 +35,13 @@ class ArrowResult:
         return pyarrow.table(self._rows())
 
     def to_pandas(self, **options: Any) -> pandas.DataFrame:
-        """The rows as a frame of pandas; ``options`` are those of pyarrow's ``Table.to_pandas``."""
+        """The rows as a frame of pandas; ``options`` are those of pyarrow's ``Table.to_pandas``. Columns of numbers without nulls are not
+        copied, if they came in one batch: each is a block of its own, unless ``split_blocks=False`` puts them together."""
         try:
             import pandas  # noqa: F401
         except ImportError:
             raise missing("pandas", "pandas") from None
-        return self.to_arrow().to_pandas(**options)
+        return self.to_arrow().to_pandas(**{"split_blocks": True, **options})
 
     def to_polars(self) -> polars.DataFrame:
         """The rows as a frame of polars."""

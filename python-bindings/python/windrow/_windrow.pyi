@@ -4,6 +4,28 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
+__all__ = [
+    "Cluster",
+    "Expr",
+    "Frame",
+    "Query",
+    "Session",
+    "Table",
+    "__version__",
+    "frame_of_files",
+    "frame_of_query",
+    "frame_of_rows",
+    "frame_of_table",
+    "function_names",
+    "has_aggregate",
+    "machine",
+    "parse_size",
+    "parse_type",
+    "run_program",
+    "table_of_columns",
+    "table_references",
+]
+
 __version__: str
 
 @final

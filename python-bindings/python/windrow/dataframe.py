@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,14 +59,25 @@ class Series(Expr):
 
     def compute(self) -> Any:
         """The values as a column of pandas, or the one value of an aggregate."""
-        rows = self._of.lazy().select(self).collect()
-        values = rows[self.name]
-        if len(values) == 1 and self._is_aggregate():
-            return values[0]
-        return rows.to_pandas()[self.name]
+        return self._started()()
+
+    def _started(self) -> Callable[[], Any]:
+        query = self._of.lazy().select(self).submit()
+        if not self._is_aggregate():
+            return lambda: query.to_pandas()[self.name]
+
+        def one() -> Any:
+            values = query.result()[self.name]
+            return values[0] if len(values) == 1 else query.to_pandas()[self.name]
+
+        return one
 
     def _is_aggregate(self) -> bool:
         return _windrow.has_aggregate(self._expr)
+
+    def sum(self) -> Expr:
+        """The sum of the values that are not null; of none, 0."""
+        return super().sum().fill_null(0)
 
     def value_counts(self) -> DataFrame:
         """How often each value is there, the most frequent first."""
@@ -97,6 +109,9 @@ class DataFrame(_frame.DataFrame):
     def compute(self) -> pandas.DataFrame:
         """The rows as a frame of pandas."""
         return self.to_pandas()
+
+    def _started(self) -> Callable[[], Any]:
+        return self.submit().to_pandas
 
     def _column(self, name: str) -> Series:
         self._check([name])
@@ -132,10 +147,10 @@ class DataFrame(_frame.DataFrame):
             raise UnsupportedError("there is no index", hint="keys come back as columns")
         return GroupBy(self, by, None)
 
-    def value_counts(self, subset: str | Sequence[str]) -> DataFrame:
-        """How often each value is there, as the column ``count``, the most frequent first."""
-        counted = self.group_by(subset).count()
-        return counted.sort(col("count").desc(), *_frame._names([subset]))
+    def value_counts(self, *subset: IntoExpr) -> DataFrame:
+        """How often each row is there, or each value of some columns, as the column ``count``, the most frequent first. Nulls do not count."""
+        keys = _frame._names([one if isinstance(one, (str, list, tuple)) else one.name for one in subset]) or self.columns
+        return _frame.DataFrame.value_counts(self.drop_nulls(keys), *keys)
 
     def nunique(self) -> DataFrame:
         """How many different values each column has."""
@@ -147,7 +162,7 @@ class DataFrame(_frame.DataFrame):
 
     def sum(self, numeric_only: bool = False) -> DataFrame:
         """The sum of each column."""
-        return self._reduce("sum", numeric_only)
+        return self.agg(*(_sum(col(name)) for name in self._numbers(self.columns, "sum", numeric_only)))
 
     def min(self) -> DataFrame:
         """The smallest value of each column."""
@@ -156,6 +171,22 @@ class DataFrame(_frame.DataFrame):
     def max(self) -> DataFrame:
         """The largest value of each column."""
         return self.agg(*(col(name).max() for name in self.columns))
+
+    def std(self, ddof: int = 1, numeric_only: bool = False) -> DataFrame:
+        """The standard deviation of each column."""
+        return self.agg(*(col(name).std(ddof) for name in self._numbers(self.columns, "std", numeric_only)))
+
+    def var(self, ddof: int = 1, numeric_only: bool = False) -> DataFrame:
+        """The variance of each column."""
+        return self.agg(*(col(name).var(ddof) for name in self._numbers(self.columns, "var", numeric_only)))
+
+    def median(self, numeric_only: bool = False) -> DataFrame:
+        """The median of each column."""
+        return self._reduce("median", numeric_only)
+
+    def quantile(self, q: float = 0.5, numeric_only: bool = False) -> DataFrame:
+        """Below it are ``q`` of each column, from 0 to 1."""
+        return self.agg(*(col(name).quantile(q) for name in self._numbers(self.columns, "quantile", numeric_only)))
 
     def _reduce(self, function: str, numeric_only: bool) -> DataFrame:
         return self.agg(*(col(name)._call(function) for name in self._numbers(self.columns, function, numeric_only)))
@@ -216,6 +247,28 @@ class DataFrame(_frame.DataFrame):
         if isinstance(value, Mapping):
             return self.with_columns(*(col(name).fill_null(one) for name, one in value.items()))
         return self.fill_null(value)
+
+    def isin(self, values: Any) -> DataFrame:
+        """Whether each value is one of ``values``, or in a dictionary of those for its column. A value of another kind is in no column."""
+
+        def among(name: str, of: str) -> Expr:
+            given = values.get(name, ()) if isinstance(values, Mapping) else values
+            fitting = [value for value in given if _fits(value, of)]
+            return (col(name).is_in(fitting).fill_null(False) if fitting else lit(False)).alias(name)
+
+        return self.select(*(among(name, of) for name, of in self.dtypes.items()))
+
+    def isna(self) -> DataFrame:
+        """Whether each value is null."""
+        return self.select(*(col(name).is_null().alias(name) for name in self.columns))
+
+    isnull = isna
+
+    def notna(self) -> DataFrame:
+        """Whether each value is none."""
+        return self.select(*(col(name).is_not_null().alias(name) for name in self.columns))
+
+    notnull = notna
 
     def query(self, condition: str) -> DataFrame:
         """The rows for which an expression is true: that of SQL, in which ``==``, ``&`` and ``|`` may be written too."""
@@ -378,6 +431,11 @@ class DataFrame(_frame.DataFrame):
         folder = path if single_file or path.endswith("/") else path.replace("*", "") + "/"
         return self.write_csv(folder, **options)
 
+    def to_json(self, path: str, single_file: bool = False, **options: Any) -> int:
+        """Writes the rows into JSON files of a folder, or into one file, a row a line; returns how many."""
+        folder = path if single_file or path.endswith("/") else path.replace("*", "") + "/"
+        return self.write_json(folder, **options)
+
     def __repr__(self) -> str:
         widths = [max(len(_text.visible(name)), len(of)) for name, of in self.dtypes.items()]
         names = "  ".join(_text.visible(name).rjust(width) for name, width in zip(self.columns, widths, strict=True))
@@ -416,7 +474,7 @@ class GroupBy:
 
     def sum(self, numeric_only: bool = False) -> DataFrame:
         """The sums."""
-        return self._each(Expr.sum, self._numbers("sum", numeric_only))
+        return self._each(_sum, self._numbers("sum", numeric_only))
 
     def std(self, ddof: int = 1, numeric_only: bool = False) -> DataFrame:
         """The standard deviations."""
@@ -474,8 +532,13 @@ class GroupBy:
     aggregate = agg
 
 
+def _sum(column: Expr) -> Expr:
+    """The sum as pandas has it: that of no value is 0."""
+    return column.sum().fill_null(0)
+
+
 _AGGREGATES: dict[str, Callable[[Expr], Expr]] = {
-    "sum": Expr.sum,
+    "sum": _sum,
     "mean": Expr.mean,
     "min": Expr.min,
     "max": Expr.max,
@@ -489,6 +552,19 @@ _AGGREGATES: dict[str, Callable[[Expr], Expr]] = {
     "size": lambda column: lit(1).count(),
     "list": Expr.implode,
 }
+
+
+def _fits(value: Any, of: str) -> bool:
+    """Whether a column of this type may hold it."""
+    if isinstance(value, bool):
+        return of == "Boolean"
+    if isinstance(value, str):
+        return of.startswith(("Utf8", "LargeUtf8", "Dictionary"))
+    if isinstance(value, (int, float, decimal.Decimal)):
+        return of.startswith(("Int", "UInt", "Float", "Decimal"))
+    return value is not None and of.startswith(
+        ("Date", "Time", "Duration", "Interval", "Binary", "LargeBinary", "FixedSizeBinary")
+    )
 
 
 def _aggregate(name: str, function: str) -> Expr:
