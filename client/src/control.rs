@@ -14,7 +14,7 @@ pub struct QueryControl {
 #[derive(Debug, Clone)]
 enum At {
     Here { id: Option<u64>, canceller: Option<Canceller>, progress: watch::Receiver<JobProgress> },
-    Elsewhere(RemoteControl),
+    Elsewhere(Box<RemoteControl>),
 }
 
 impl QueryControl {
@@ -24,7 +24,7 @@ impl QueryControl {
     }
 
     pub(crate) fn remote(control: RemoteControl) -> Self {
-        Self { at: At::Elsewhere(control) }
+        Self { at: At::Elsewhere(Box::new(control)) }
     }
 
     /// Its number, as `system.queries` shows it; `None` if it needed no job.

@@ -144,7 +144,7 @@ impl DataFrame {
 
     /// Its columns as expressions.
     fn all(&self) -> Vec<Expr> {
-        self.columns().iter().map(|name| col(name)).collect()
+        self.columns().iter().map(col).collect()
     }
 
     /// A name that no column has.

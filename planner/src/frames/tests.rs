@@ -109,7 +109,7 @@ async fn files_are_those_that_are_allowed() {
     std::fs::create_dir(&inside).unwrap();
     std::fs::write(folder.path().join("out.csv"), "a\n1\n").unwrap();
     std::fs::write(inside.join("in.csv"), "a\n1\n").unwrap();
-    let stores = Arc::new(Stores::new(StorePolicy::from_lists(&[inside.clone()], &[]).unwrap()));
+    let stores = Arc::new(Stores::new(StorePolicy::from_lists(std::slice::from_ref(&inside), &[]).unwrap()));
     let session = session(SessionOptions { stores, ..SessionOptions::default() }).await;
     let read = |path: &std::path::Path| {
         let files = ReadFiles {
