@@ -47,6 +47,7 @@ async fn run() -> Result<(), Failure> {
         evict_from_percent: 60,
         fetch_window: 8 << 20,
         stores: Arc::default(),
+        python: None,
     })?;
     let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, false)]));
     let graph = graph(&schema)?;

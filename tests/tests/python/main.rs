@@ -4,7 +4,7 @@
 //!
 //! It needs Python 3.11 or later with `venv`, and the registry of its packages once. Nothing is compiled that
 //! `cargo build --workspace` with the same profile has not compiled.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code: a panic fails the test with its reason")]
+#![expect(clippy::unwrap_used, reason = "test code: a panic fails the test with its reason")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
