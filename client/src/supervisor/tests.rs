@@ -72,7 +72,8 @@ async fn a_process_gets_its_flags_and_leaves_when_told() {
         spill_dir.display()
     );
     assert_eq!(Vec::from(seen.log), [flags]);
-    assert!(spill_dir.is_dir());
+    assert!(!spill_dir.exists(), "an executor makes its folder, which this one does not");
+    std::fs::create_dir(&spill_dir).unwrap();
     let pid = seen.pid.unwrap();
     supervisor.stop().await;
     assert!(!is_alive(pid));
@@ -86,6 +87,7 @@ async fn a_killed_process_is_started_again_with_an_empty_spill_folder() {
     let supervisor = start(script("patient"), folder.path()).unwrap();
     let first = wait_for(&supervisor, |seen| seen.pid.is_some()).await.pid.unwrap();
     let left_behind = folder.path().join("spill/segment");
+    std::fs::create_dir(folder.path().join("spill")).unwrap();
     std::fs::write(&left_behind, "x").unwrap();
     supervisor.kill().await;
     assert!(!is_alive(first));
