@@ -542,13 +542,3 @@ def test_mistakes_are_found_when_they_are_made(client):
     with pytest.raises(AttributeError):
         F.no_such_function  # noqa: B018
     assert "upper" in F.names() and "upper" in dir(F)
-
-
-def test_a_step_is_cheap(client):
-    import time
-
-    frame = client.from_arrow(rows())
-    start = time.perf_counter()
-    for _ in range(100):
-        frame.filter(C("n") > 0).with_columns(k=C("x") + 1).select("id", "k")
-    assert (time.perf_counter() - start) / 300 < 0.005

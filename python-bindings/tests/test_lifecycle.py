@@ -198,11 +198,6 @@ def test_resources_are_those_that_the_machine_and_slurm_allow(monkeypatch):
     assert _machine.cores() <= len(os.sched_getaffinity(0))
 
 
-def test_the_package_is_imported_fast():
-    script = "import time; start = time.perf_counter(); import windrow; print(time.perf_counter() - start)"
-    times = [
-        float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout) for _ in range(3)
-    ]
-    assert min(times) < 0.15
+def test_importing_the_package_imports_nothing_large():
     script = "import sys, windrow; print(*(m for m in ('pyarrow', 'pandas', 'polars', 'numpy', 'asyncio') if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == ""
