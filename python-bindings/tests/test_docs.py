@@ -67,7 +67,8 @@ def test_the_package_is_typed(tmp_path):
     # Not where it is installed: there mypy would take what lies beside it for the package's own.
     folder = shutil.copytree(Path(windrow.__file__).parent, tmp_path / "windrow")
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
-    command += ["--disable-error-code=import-untyped", str(folder)]
+    settings = Path(__file__).parents[1] / "pyproject.toml"
+    command += ["--disable-error-code=import-untyped", "--config-file", str(settings), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
