@@ -41,6 +41,7 @@ fn with_clause(frames: &Frames) -> Result<String> {
 
 /// The plan as a query. What it needs before it is added to `tables`.
 fn query(plan: &LogicalPlan, tables: &mut Vec<String>) -> Result<String> {
+    check(plan)?;
     if python::is_called_in(plan)? {
         // By its name, SQL may know another one.
         return Err(ours(Error::unsupported("a Python function has no form in SQL")));
@@ -55,6 +56,22 @@ fn query(plan: &LogicalPlan, tables: &mut Vec<String>) -> Result<String> {
     let dialect = CustomDialectBuilder::new().with_identifier_quote_style('"').build();
     let statement = Unparser::new(&dialect).plan_to_sql(&named.data)?;
     Ok(statement.to_string())
+}
+
+/// Refuses what DataFusion writes as SQL with another meaning: names of aggregates, orders, sets, joins of equal nulls, lists.
+fn check(plan: &LogicalPlan) -> Result<()> {
+    let is_column = |column: &Expr| matches!(column.clone().unalias(), Expr::Column(_));
+    let is_safe = match plan {
+        LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) => true,
+        LogicalPlan::Projection(projection) => projection.expr.iter().all(is_column),
+        _ => false,
+    };
+    if !is_safe {
+        return Err(ours(Error::unsupported(
+            "only whole tables, files, queries and rows, and conditions on them, have a safe form in SQL",
+        )));
+    }
+    plan.inputs().into_iter().try_for_each(check)
 }
 
 /// A table that SQL can name, in place of a stub.

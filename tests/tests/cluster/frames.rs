@@ -41,7 +41,18 @@ async fn frames_equal_sql_at_a_scheduler_that_takes_no_plans() {
     let cluster = processes(2).await;
     let session = windrow::connect(Some(&cluster.url())).await.unwrap();
     engine::cut(&session, 5).await;
-    compare(&session).await;
+    let tables = Tables::open(&session, data(), false).await.unwrap();
+    let oracle = oracle(data(), false).await.unwrap();
+    let (mut refused, mut wrong) = (0, Vec::new());
+    for case in &cases() {
+        match case.difference(&tables, &oracle, false).await {
+            Some(difference) if difference.contains("takes no plans") => refused += 1,
+            difference => wrong.extend(difference),
+        }
+    }
+    // What has no safe form in SQL is refused, and nothing is wrong.
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(refused < cases().len(), "some are sent");
     session.close().await;
     cluster.shutdown().await;
 }
