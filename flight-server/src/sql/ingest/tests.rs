@@ -148,15 +148,21 @@ async fn rows_that_are_sent_are_in_the_table_all_or_none() {
     front.coordinator.shutdown().await;
 }
 
-/// What is below a folder, with the text of each file.
+/// What is below a folder, with the text of each file. What is removed while it is read is not in it.
 fn contents(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    fn there<T>(found: std::io::Result<T>) -> Option<T> {
+        match found {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            found => Some(found.unwrap()),
+        }
+    }
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let kind = entry.file_type().unwrap();
+    for entry in there(std::fs::read_dir(folder)).into_iter().flatten().filter_map(there) {
+        let Some(kind) = there(entry.file_type()) else { continue };
         if kind.is_dir() {
             found.extend(contents(&entry.path()));
         } else if kind.is_file() {
-            found.push((entry.path(), std::fs::read(entry.path()).unwrap()));
+            found.extend(there(std::fs::read(entry.path())).map(|text| (entry.path(), text)));
         }
     }
     found.sort();
