@@ -31,7 +31,7 @@ use windrow_core::{Error, ErrorKind, Result};
 use windrow_flight::routine::Routine;
 use windrow_flight::security::client_tls;
 use windrow_flight::sql::actions;
-use windrow_flight::{ClusterStatus, JobProgress, error_chain, wire};
+use windrow_flight::{ClusterStatus, JobProgress, JobState, error_chain, wire};
 use windrow_planner::Names;
 
 use crate::login::Login;
@@ -284,15 +284,23 @@ impl Stream for RemoteQuery {
     }
 }
 
-/// Publishes a query's progress until it is over or cannot be heard any more; the rows say why.
+/// Publishes a query's progress until it is over. One that is not heard of any more counts as failed: its rows say why.
 async fn follow(peer: Peer, handle: bytes::Bytes, publish: watch::Sender<JobProgress>) {
-    let Ok(mut results) = peer.client.clone().do_action(Action::new(actions::PROGRESS, handle)).await else { return };
-    while let Ok(Some(result)) = results.message().await {
-        match decode(&result.body) {
-            Ok(progress) => publish.send_replace(progress),
-            Err(_other_version) => return,
-        };
+    if let Ok(mut results) = peer.client.clone().do_action(Action::new(actions::PROGRESS, handle)).await {
+        while let Ok(Some(result)) = results.message().await {
+            match decode(&result.body) {
+                Ok(progress) => publish.send_replace(progress),
+                Err(_other_version) => break,
+            };
+        }
     }
+    publish.send_if_modified(|progress| {
+        let is_lost = !progress.state.is_over();
+        if is_lost {
+            progress.state = JobState::Failed;
+        }
+        is_lost
+    });
 }
 
 /// The settings that are not the defaults, with their full names.

@@ -1,7 +1,7 @@
-//! Statements that are read as they come: each has a random number while its reader is there, for its progress and to cancel it.
-//! Next: `tickets.rs`.
+//! Statements that are read as they come: each has a random number, to cancel it while its reader is there and to ask how far it is, or
+//! how it ended. Next: `tickets.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -18,6 +18,8 @@ use crate::status::JobProgress;
 
 /// Statements that are read at a time.
 const HANDLES_MAX: usize = 10_000;
+/// Statements whose reader has gone and of which we still tell how they ended: who asks may be later than the end.
+const ENDED_MAX: usize = 1_000;
 
 /// A number that nobody guesses.
 pub(super) type Handle = u128;
@@ -26,6 +28,8 @@ pub(super) type Handle = u128;
 #[derive(Debug, Default)]
 pub(super) struct Handles {
     held: Mutex<BTreeMap<Handle, Held>>,
+    /// The last to end at the back.
+    ended: Mutex<VecDeque<(Handle, watch::Receiver<JobProgress>)>>,
 }
 
 #[derive(Debug)]
@@ -59,16 +63,27 @@ impl Handles {
         true
     }
 
-    /// How far the job under `handle` is.
+    /// How far the job under `handle` is, or how it ended.
     ///
     /// # Errors
-    /// `NotFound` if nobody reads under it.
+    /// `NotFound` if there was none, or too many have ended since.
     pub(super) fn progress(&self, handle: Handle) -> Result<watch::Receiver<JobProgress>> {
-        self.held.lock().get(&handle).map(|held| held.progress.clone()).ok_or_else(unknown)
+        let held = self.held.lock().get(&handle).map(|held| held.progress.clone());
+        held.or_else(|| self.ended.lock().iter().rev().find(|(ended, _)| *ended == handle).map(|(_, progress)| progress.clone()))
+            .ok_or_else(unknown)
     }
 
     fn forget(&self, handle: Handle) {
-        let gone = self.held.lock().remove(&handle);
+        let mut held = self.held.lock();
+        let gone = held.remove(&handle);
+        if let Some(gone) = &gone {
+            let mut ended = self.ended.lock();
+            if ended.len() >= ENDED_MAX {
+                ended.pop_front();
+            }
+            ended.push_back((handle, gone.progress.clone()));
+        }
+        drop(held);
         drop(gone);
     }
 }
@@ -82,7 +97,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Handle> {
 }
 
 fn unknown() -> Error {
-    Error::new(ErrorKind::NotFound, "no such statement: it was read already, or cancelled")
+    Error::new(ErrorKind::NotFound, "no such statement: it ended long ago, or never was")
 }
 
 /// A statement with its reader.

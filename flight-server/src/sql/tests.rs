@@ -226,7 +226,7 @@ async fn progress_is_pushed_until_the_job_is_over() {
     let rows = client.do_get(as_ticket(endless(&table))).await.unwrap();
     let handle = rows.headers().get_bin(actions::STATEMENT_HEADER).unwrap().to_bytes().unwrap();
     let action = Action { r#type: actions::PROGRESS.to_owned(), body: handle.clone() };
-    let mut follow = cluster.raw().await.do_action(action).await.unwrap().into_inner();
+    let mut follow = cluster.raw().await.do_action(action.clone()).await.unwrap().into_inner();
     let mut states = Vec::new();
     while let Some(result) = timer::deadline(PATIENCE, follow.message()).await.unwrap().unwrap() {
         let progress: JobProgress = decode(&result.body).unwrap();
@@ -237,6 +237,14 @@ async fn progress_is_pushed_until_the_job_is_over() {
     }
     assert!(states.len() > 1, "{states:?}");
     eventually("slots are free", || cluster.used() == 0).await;
+    drop(rows);
+    // Who asks after the end is told how it ended.
+    let mut late = cluster.raw().await.do_action(action).await.unwrap().into_inner();
+    let mut last = None;
+    while let Some(result) = timer::deadline(PATIENCE, late.message()).await.unwrap().unwrap() {
+        last = Some(decode::<JobProgress>(&result.body).unwrap().state);
+    }
+    assert_eq!(last, Some(JobState::Cancelled));
 }
 
 #[tokio::test(flavor = "multi_thread")]
