@@ -16,33 +16,40 @@ use windrow_core::Error;
 use super::PythonFunction;
 use crate::diagnose::ours;
 
-/// A function of columns.
+/// A function of columns, or of groups.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Marker {
     function: Arc<PythonFunction>,
     signature: Signature,
 }
 
-/// A function of groups.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct AggregateMarker {
-    function: Arc<PythonFunction>,
-    signature: Signature,
-}
+impl Marker {
+    /// Volatile, so that nobody tries to compute it while planning.
+    fn new(function: Arc<PythonFunction>) -> Self {
+        let arguments = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
+        Self { function, signature: Signature::one_of(arguments, Volatility::Volatile) }
+    }
 
-/// Volatile, so that nobody tries to compute it while planning.
-fn signature() -> Signature {
-    Signature::one_of(vec![TypeSignature::Nullary, TypeSignature::VariadicAny], Volatility::Volatile)
+    /// The type of what it gives.
+    fn value_type(&self) -> Result<DataType> {
+        Ok(self.function.value()?.data_type().clone())
+    }
+
+    fn misplaced<T>(&self) -> Result<T> {
+        let name = &self.function.name;
+        let error = Error::unsupported(format!("the Python function '{name}' cannot be called in this place"));
+        Err(ours(error.with_help("compute it in a column of a subquery first")))
+    }
 }
 
 /// What stands for a function of columns in DataFusion's expressions.
 pub(crate) fn marker(function: Arc<PythonFunction>) -> ScalarUDF {
-    ScalarUDF::new_from_impl(Marker { function, signature: signature() })
+    ScalarUDF::new_from_impl(Marker::new(function))
 }
 
 /// What stands for a function of groups in DataFusion's expressions.
 pub(crate) fn marker_aggregate(function: Arc<PythonFunction>) -> AggregateUDF {
-    AggregateUDF::new_from_impl(AggregateMarker { function, signature: signature() })
+    AggregateUDF::new_from_impl(Marker::new(function))
 }
 
 /// A call of a function of columns.
@@ -67,7 +74,7 @@ pub(crate) fn function_of(function: &ScalarUDF) -> Option<&Arc<PythonFunction>> 
 /// The Python function that an aggregate of DataFusion's stands for.
 pub(crate) fn aggregate_of(function: &AggregateUDF) -> Option<&Arc<PythonFunction>> {
     let inner: &dyn Any = function.inner().as_ref();
-    inner.downcast_ref::<AggregateMarker>().map(|marker| &marker.function)
+    inner.downcast_ref::<Marker>().map(|marker| &marker.function)
 }
 
 /// Whether an expression, without those in it, is a call of a Python function.
@@ -83,11 +90,6 @@ pub(crate) fn is_python(expression: &Expr) -> bool {
     }
 }
 
-fn misplaced<T>(name: &str) -> Result<T> {
-    let error = Error::unsupported(format!("the Python function '{name}' cannot be called in this place"));
-    Err(ours(error.with_help("compute it in a column of a subquery first")))
-}
-
 impl ScalarUDFImpl for Marker {
     fn name(&self) -> &str {
         &self.function.name
@@ -98,19 +100,19 @@ impl ScalarUDFImpl for Marker {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.function.value()?.data_type().clone())
+        self.value_type()
     }
 
     fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        Ok(Arc::new(self.function.value()?.as_ref().clone().with_name(self.name())))
+        Ok(Arc::new(self.function.value()?.as_ref().clone().with_name(&self.function.name)))
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        misplaced(self.name())
+        self.misplaced()
     }
 }
 
-impl AggregateUDFImpl for AggregateMarker {
+impl AggregateUDFImpl for Marker {
     fn name(&self) -> &str {
         &self.function.name
     }
@@ -120,10 +122,10 @@ impl AggregateUDFImpl for AggregateMarker {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.function.value()?.data_type().clone())
+        self.value_type()
     }
 
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        misplaced(self.name())
+        self.misplaced()
     }
 }
