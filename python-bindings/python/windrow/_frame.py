@@ -370,19 +370,8 @@ class DataFrame(ArrowResult):
             deterministic: whether the same rows give the same result each time. If not, rows that are lost with an executor are computed
                 again with all that were made of them.
         """
-        made = _udf.function(
-            function,
-            name=_udf.name_of(function),
-            style="batches",
-            schema=schema,
-            format=format,
-            batch_size=batch_size,
-            concurrency=concurrency,
-            memory=memory,
-            deterministic=deterministic,
-            init_args=init_args,
-            init_kwargs=init_kwargs,
-        )
+        options = _udf.Options(format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic)
+        made = _udf.function(function, _udf.name_of(function), "batches", schema, options)
         return self._then(self._frame.map_batches(made))
 
     # What runs

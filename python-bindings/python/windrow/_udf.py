@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from windrow import _windrow
@@ -19,39 +20,39 @@ from windrow._types import type_of
 BATCH_SIZE = 8192
 
 
-def function(
-    called: Callable[..., Any],
-    *,
-    name: str,
-    style: str,
-    schema: Any,
-    format: str,
-    batch_size: int,
-    concurrency: int | None,
-    memory: str | int | None,
-    deterministic: bool,
-    init_args: Sequence[Any],
-    init_kwargs: Mapping[str, Any] | None,
-) -> _windrow.PythonFunction:
+@dataclass(frozen=True)
+class Options:
+    """How a function runs: what :meth:`windrow.DataFrame.map_batches` says of each."""
+
+    format: str
+    batch_size: int
+    concurrency: int | None
+    memory: str | int | None
+    init_args: Sequence[Any]
+    init_kwargs: Mapping[str, Any] | None
+    deterministic: bool
+
+
+def function(called: Callable[..., Any], name: str, style: str, schema: Any, options: Options) -> _windrow.PythonFunction:
     """A function as executors are given it: checked and pickled."""
     if not callable(called):
         raise InvalidQueryError(f"{called!r} is no function", hint="give a function, or a class whose objects can be called")
-    if not isinstance(called, type) and (init_args or init_kwargs):
+    if not isinstance(called, type) and (options.init_args or options.init_kwargs):
         raise InvalidQueryError(f"{name!r} is a function, and init_args are for a class", hint="use functools.partial")
     if isinstance(called, type) and "__call__" not in dir(called):
         raise InvalidQueryError(f"objects of the class {name!r} cannot be called", hint="give it a method __call__(self, batch)")
-    pickle, cloudpickle = _pickled(called, name, tuple(init_args), dict(init_kwargs or {}))
-    limit = _windrow.parse_size(memory) if isinstance(memory, str) else memory
+    pickle, cloudpickle = _pickled(called, name, tuple(options.init_args), dict(options.init_kwargs or {}))
+    limit = _windrow.parse_size(options.memory) if isinstance(options.memory, str) else options.memory
     return _windrow.PythonFunction(
         name,
         pickle,
         style,
-        format,
+        options.format,
         schema_of(schema),
-        batch_size,
-        concurrency,
+        options.batch_size,
+        options.concurrency,
         limit,
-        deterministic,
+        options.deterministic,
         platform.python_version(),
         cloudpickle,
     )
@@ -174,7 +175,8 @@ def udf(
         format: what arrays are: of ``arrow``, ``pandas``, ``polars`` or ``numpy``.
         batch_size, concurrency, memory, init_args, init_kwargs, deterministic: as of :meth:`windrow.DataFrame.map_batches`.
     """
-    return _decorator("values", returns, name, format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic)
+    options = Options(format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic)
+    return _decorator("values", returns, name, options)
 
 
 def udaf(
@@ -202,36 +204,13 @@ def udaf(
 
     Args: as of :func:`windrow.udf`; ``batch_size`` counts groups.
     """
-    return _decorator("groups", returns, name, format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic)
+    options = Options(format, batch_size, concurrency, memory, init_args, init_kwargs, deterministic)
+    return _decorator("groups", returns, name, options)
 
 
-def _decorator(
-    style: str,
-    returns: Any,
-    name: str | None,
-    format: str,
-    batch_size: int,
-    concurrency: int | None,
-    memory: str | int | None,
-    init_args: Sequence[Any],
-    init_kwargs: Mapping[str, Any] | None,
-    deterministic: bool,
-) -> Decorator:
+def _decorator(style: str, returns: Any, name: str | None, options: Options) -> Decorator:
     def decorate(called: Callable[..., Any]) -> Udf:
         known_as = name or name_of(called)
-        made = function(
-            called,
-            name=known_as,
-            style=style,
-            schema={known_as: returns},
-            format=format,
-            batch_size=batch_size,
-            concurrency=concurrency,
-            memory=memory,
-            deterministic=deterministic,
-            init_args=init_args,
-            init_kwargs=init_kwargs,
-        )
-        return Udf(called, made, known_as)
+        return Udf(called, function(called, known_as, style, {known_as: returns}, options), known_as)
 
     return decorate
