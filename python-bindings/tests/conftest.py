@@ -43,7 +43,14 @@ def scheduler_without_plans():
 
 @pytest.fixture(params=["embedded", "cluster", "remote", "text"])
 def anywhere(request):
-    """A client of each kind."""
+    """A client of each kind, for statements."""
+    with client_of(request.param, request) as client:
+        yield client
+
+
+@pytest.fixture(params=["embedded", "cluster", "remote"])
+def anywhere_with_plans(request):
+    """A client of each kind that takes frames of every form."""
     with client_of(request.param, request) as client:
         yield client
 

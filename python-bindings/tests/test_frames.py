@@ -408,19 +408,19 @@ def test_names_are_exact(client):
         frame.nothing  # noqa: B018
 
 
-def test_frames_and_sql_are_each_others_tables(anywhere):
-    frame = anywhere.from_dict({"n": [1, 2, 3]})
-    assert anywhere.sql("SELECT sum(n) AS s FROM {df}", df=frame).to_pydict() == {"s": [6]}
-    assert anywhere.sql("SELECT sum(n) AS s FROM frame").to_pydict() == {"s": [6]}
-    assert anywhere.sql("SELECT sum(n) AS s FROM frame WHERE n > $1", 1).to_pydict() == {"s": [5]}
-    lazy = anywhere.frame("SELECT n * 2 AS m FROM {df}", df=frame)
+def test_frames_and_sql_are_each_others_tables(anywhere_with_plans):
+    frame = anywhere_with_plans.from_dict({"n": [1, 2, 3]})
+    assert anywhere_with_plans.sql("SELECT sum(n) AS s FROM {df}", df=frame).to_pydict() == {"s": [6]}
+    assert anywhere_with_plans.sql("SELECT sum(n) AS s FROM frame").to_pydict() == {"s": [6]}
+    assert anywhere_with_plans.sql("SELECT sum(n) AS s FROM frame WHERE n > $1", 1).to_pydict() == {"s": [5]}
+    lazy = anywhere_with_plans.frame("SELECT n * 2 AS m FROM {df}", df=frame)
     assert lazy.filter(C("m") > 2).sort("m").to_pydict() == {"m": [4, 6]}
-    anywhere.register("stays", lazy)
-    assert anywhere.table("stays").count() == 3
+    anywhere_with_plans.register("stays", lazy)
+    assert anywhere_with_plans.table("stays").count() == 3
 
 
-def test_actions(anywhere, tmp_path):
-    frame = anywhere.from_dict({"n": list(range(10)), "k": ["a", "b"] * 5})
+def test_actions(anywhere_with_plans, tmp_path):
+    frame = anywhere_with_plans.from_dict({"n": list(range(10)), "k": ["a", "b"] * 5})
     assert frame.count() == len(frame) == 10
     assert not frame.is_empty() and frame.filter(C("n") > 100).is_empty()
     assert sum(len(batch) for batch in frame) == 10
@@ -434,26 +434,45 @@ def test_actions(anywhere, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv", "json"])
-def test_what_is_written_is_read(anywhere, tmp_path, format):
-    frame = anywhere.from_dict({"n": list(range(10)), "k": ["a", "b"] * 5})
+def test_what_is_written_is_read(anywhere_with_plans, tmp_path, format):
+    frame = anywhere_with_plans.from_dict({"n": list(range(10)), "k": ["a", "b"] * 5})
     path = str(tmp_path / f"rows.{format}")
     assert getattr(frame, f"write_{format}")(path) == 10
-    back = getattr(anywhere, f"read_{format}")(path)
+    back = getattr(anywhere_with_plans, f"read_{format}")(path)
     assert back.select("n", "k").sort("n").to_pydict() == frame.sort("n").to_pydict()
     with pytest.raises(windrow.Error):
         getattr(frame, f"write_{format}")(path)
     assert getattr(frame.head(0), f"write_{format}")(path, mode="overwrite") == 0
 
 
-def test_folders_are_columns(anywhere, tmp_path, request):
-    frame = anywhere.from_dict({"n": list(range(10)), "k": ["a", "b"] * 5})
+def test_folders_are_columns(anywhere_with_plans, tmp_path):
+    frame = anywhere_with_plans.from_dict({"n": list(range(10)), "k": ["a", "b"] * 5})
     assert frame.write_parquet(f"{tmp_path}/parts/", partition_by="k") == 10
-    if request.node.callspec.params["anywhere"] == "text":
-        with pytest.raises(windrow.UnsupportedError, match="accept_plans"):
-            anywhere.read_parquet(f"{tmp_path}/parts/", hive_partitions={"k": "string"})
-        return
-    back = anywhere.read_parquet(f"{tmp_path}/parts/", hive_partitions={"k": "string"})
+    back = anywhere_with_plans.read_parquet(f"{tmp_path}/parts/", hive_partitions={"k": "string"})
     assert back.filter(C("k") == "a").sort("n").select("n").to_pydict() == {"n": [0, 2, 4, 6, 8]}
+
+
+def test_a_scheduler_without_plans_takes_frames_that_are_sql_and_refuses_the_rest(scheduler_without_plans, tmp_path):
+    with windrow.connect(scheduler_without_plans.url) as client:
+        frame = client.from_dict({"n": list(range(10)), "k": ["a", "b"] * 5})
+        kept = frame.filter(C("n") > 6).select("k", m="n")
+        assert sorted(kept.to_pylist(), key=repr) == [{"k": "a", "m": 8}, {"k": "b", "m": 7}, {"k": "b", "m": 9}]
+        assert client.sql("SELECT sum(m) AS s FROM {kept}", kept=kept).to_pydict() == {"s": [24]}
+        assert frame.write_parquet(f"{tmp_path}/rows.parquet") == 10
+        back = client.read_parquet(f"{tmp_path}/rows.parquet")
+        assert sorted(back.filter(C("k") == "a").select("n").to_pydict()["n"]) == [0, 2, 4, 6, 8]
+        for refused in (
+            frame.sort("n"),
+            frame.head(1),
+            frame.group_by("k").agg(F.sum("n")),
+            frame.join(frame, on="n"),
+            frame.select(C("n") + 1),
+        ):
+            with pytest.raises(windrow.UnsupportedError, match="takes no plans") as error:
+                refused.collect()
+            assert "accept_plans" in error.value.hint
+        with pytest.raises(windrow.UnsupportedError, match="takes no plans"):
+            client.read_parquet(f"{tmp_path}/", hive_partitions={"k": "string"}).collect()
 
 
 def test_rows_are_added_to_tables_not_to_folders(client, tmp_path):
@@ -515,8 +534,8 @@ def test_a_window_that_moves_has_an_order(frames):
         rolling.over("g")
 
 
-def test_several_frames_are_computed_together(anywhere):
-    frame = anywhere.from_dict({"n": [1, 2, 3]})
+def test_several_frames_are_computed_together(anywhere_with_plans):
+    frame = anywhere_with_plans.from_dict({"n": [1, 2, 3]})
     rows, total = windrow.compute(frame.filter(C("n") > 1).sort("n"), frame.agg(C("n").sum()))
     assert (rows.to_pydict(), total.to_pydict()) == ({"n": [2, 3]}, {"n": [6]})
     assert windrow.compute() == ()
