@@ -84,8 +84,9 @@ def same(ours, theirs, is_sorted):
     if len(ours) != len(theirs) or not columns:
         return False
     return all(
-        np.allclose(ours[name].astype(float), theirs[name].astype(float)) if ours[name].dtype.kind in "if" else
-        list(ours[name].astype(str)) == list(theirs[name].astype(str))
+        np.allclose(ours[name].astype(float), theirs[name].astype(float))
+        if ours[name].dtype.kind in "if"
+        else list(ours[name].astype(str)) == list(theirs[name].astype(str))
         for name in columns
     )
 

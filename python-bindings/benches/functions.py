@@ -90,9 +90,7 @@ def ways(folder, given):
             "windrow map_batches": lambda: total(rows.map_batches(same, SCHEMA)),
             "windrow map_batches, 64k rows": lambda: total(rows.map_batches(same, SCHEMA, batch_size=65536)),
             "windrow map_partitions (pandas)": lambda: total(dd.read_parquet(f"{folder}/*.parquet").map_partitions(same)),
-            "windrow udf, one column": lambda: int(
-                rows.select(same_values("id").alias("id")).agg(columns).collect()["sum"][0]
-            ),
+            "windrow udf, one column": lambda: int(rows.select(same_values("id").alias("id")).agg(columns).collect()["sum"][0]),
         }
         if importlib.util.find_spec("dask"):
             import dask.dataframe
@@ -101,7 +99,9 @@ def ways(folder, given):
             theirs = open_.enter_context(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None))
             open_.enter_context(Client(theirs))
             # Every column is asked for, or Dask might not read it.
-            measured["dask map_partitions"] = lambda: int(dask.dataframe.read_parquet(folder).map_partitions(same).sum().compute()["id"])
+            measured["dask map_partitions"] = lambda: int(
+                dask.dataframe.read_parquet(folder).map_partitions(same).sum().compute()["id"]
+            )
         if importlib.util.find_spec("daft"):
             import daft
 
@@ -141,7 +141,9 @@ def model(folder, given):
         for executors in (1, 2):
             cluster = open_.enter_context(windrow.LocalCluster(n_workers=executors, threads_per_worker=1))
             rows = open_.enter_context(windrow.Client(cluster)).read_parquet(f"{folder}/*.parquet")
-            measured[executors] = lambda rows=rows: total(rows.map_batches(Model, {"id": "int64", "tip": "float64"}, format="numpy"))
+            measured[executors] = lambda rows=rows: total(
+                rows.map_batches(Model, {"id": "int64", "tip": "float64"}, format="numpy")
+            )
         seconds = in_turn(measured, given.runs)
     for executors, took in seconds.items():
         print(f"model, {executors} executors {took:7.2f} s  {given.rows / took / 1e6:7.1f} million rows/s")
