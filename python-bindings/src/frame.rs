@@ -263,7 +263,8 @@ impl Frame {
         let mode = match mode {
             "error" => WriteMode::Error,
             "overwrite" => WriteMode::Overwrite,
-            other => return Err(unknown(py, "mode", other, "error or overwrite")),
+            "append" => WriteMode::Append,
+            other => return Err(unknown(py, "mode", other, "error, overwrite or append")),
         };
         let write = Write { path, format: Some(format), partition_by, mode, compression, file_size };
         self.act(py, self.inner.write(write))

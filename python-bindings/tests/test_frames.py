@@ -475,11 +475,27 @@ def test_a_scheduler_without_plans_takes_frames_that_are_sql_and_refuses_the_res
             client.read_parquet(f"{tmp_path}/", hive_partitions={"k": "string"}).collect()
 
 
-def test_rows_are_added_to_tables_not_to_folders(client, tmp_path):
+@pytest.mark.parametrize("format", ["parquet", "csv", "json"])
+def test_rows_are_added_to_folders(client, tmp_path, format):
+    frame = client.from_dict({"n": [1, 2], "s": ["a", "b"]})
+    write = lambda frame, **more: getattr(frame, f"write_{format}")(f"{tmp_path}/rows/", mode="append", **more)  # noqa: E731
+    assert write(frame) == 2
+    assert write(frame.filter(C("n") > 1)) == 1
+    assert write(frame.head(0)) == 0
+    back = getattr(client, f"read_{format}")(f"{tmp_path}/rows/")
+    assert back.sort("n").to_pydict() == {"n": [1, 2, 2], "s": ["a", "b", "b"]}
+    with pytest.raises(windrow.InvalidQueryError, match="cannot be added"):
+        write(frame, partition_by="s")
+    if format != "json":
+        with pytest.raises(windrow.InvalidQueryError, match="cannot be added"):
+            write(frame.select(n="s", s="n"))
+    with pytest.raises(windrow.UnsupportedError, match="one file"):
+        getattr(frame, f"write_{format}")(f"{tmp_path}/rows.{format}", mode="append")
+    assert len(back.collect()) == 3
+
+
+def test_rows_are_added_to_tables(client, tmp_path):
     frame = client.from_dict({"n": [1, 2]})
-    with pytest.raises(windrow.UnsupportedError, match="folder") as refused:
-        frame.write_parquet(f"{tmp_path}/rows/", mode="append")
-    assert "INSERT INTO" in refused.value.hint and not list(tmp_path.iterdir())
     client.sql(f"CREATE EXTERNAL TABLE files (n BIGINT) STORED AS PARQUET LOCATION '{tmp_path}/'").result()
     for _ in range(2):
         client.sql("INSERT INTO files SELECT n FROM {df}", df=frame.collect()).result()

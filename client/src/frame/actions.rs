@@ -66,6 +66,8 @@ pub enum WriteMode {
     Error,
     /// It is replaced, when all new rows are there.
     Overwrite,
+    /// It is a folder, and the rows are added to it as further files.
+    Append,
 }
 
 impl DataFrame {
@@ -123,7 +125,7 @@ impl DataFrame {
     /// rows were written.
     ///
     /// # Errors
-    /// `InvalidQuery` if something is at the path, `NotFound` for a column that is none, `Unsupported` for types that the format cannot
+    /// `InvalidQuery` if something is at the path, and for rows that do not fit to those that they are added to, `NotFound` for a column that is none, `Unsupported` for types that the format cannot
     /// hold, those of the store, and those of [`Self::collect`].
     pub async fn write(&self, write: Write) -> Result<u64> {
         let after = self.target(&write)?;
@@ -151,8 +153,10 @@ impl DataFrame {
             text.push_str(&format!(" PARTITIONED BY ({})", write.partition_by.join(", ")));
         }
         let mut options = Vec::new();
-        if write.mode == WriteMode::Overwrite {
-            options.push("'overwrite' 'true'".to_owned());
+        match write.mode {
+            WriteMode::Error => {}
+            WriteMode::Overwrite => options.push("'overwrite' 'true'".to_owned()),
+            WriteMode::Append => options.push("'append' 'true'".to_owned()),
         }
         if let Some(compression) = &write.compression {
             options.push(format!("'format.compression' {}", quote(compression, '\'')));

@@ -7,6 +7,7 @@
 //! exec.rs        the operator: a partition's rows go into files, its result is one row per file
 //! partition.rs   which file a row goes into; how many are open, how large they grow
 //! file.rs        one file that is being written
+//! append.rs      what may be added to a folder
 //! create.rs      CREATE TABLE: a folder of the warehouse, and a table over it
 //! ingest.rs      rows that a client sends
 //! bound.rs       INSERT of values that a client binds
@@ -17,6 +18,7 @@
 //! coordinator when the job has committed. An attempt that fails, is cancelled or comes second therefore changes nothing that a reader
 //! sees.
 
+mod append;
 mod bound;
 mod create;
 mod exec;

@@ -283,7 +283,7 @@ impl Publication {
 /// Something is where a new file or folder should be.
 pub(super) fn taken(target: &Target) -> Error {
     Error::new(ErrorKind::InvalidQuery, format!("'{}' exists already", target.name()))
-        .with_help("write to another place, or add OPTIONS (overwrite true) to replace it")
+        .with_help("write to another place, or add OPTIONS (overwrite true) to replace it, (append true) to add to a folder")
 }
 
 /// A store's error in the words of whoever wrote.

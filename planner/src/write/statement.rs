@@ -10,7 +10,7 @@ use datafusion::common::TableReference;
 use datafusion::datasource::file_format::{FileFormat, file_type_to_format};
 use datafusion::datasource::listing::ListingTable;
 use datafusion::datasource::source_as_provider;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::{CopyTo, InsertOp};
 use datafusion::logical_expr::{DdlStatement, DmlStatement, LogicalPlan, WriteOp};
@@ -21,6 +21,7 @@ use datafusion::sql::sqlparser::ast::Value;
 use object_store::ObjectStore;
 use windrow_core::{Error, ErrorKind};
 
+use super::append::fits;
 use super::create::{NewTable, Warehouse, create_draft};
 use super::exec::{WriteExec, WriteSpec};
 use super::format::Format;
@@ -135,26 +136,36 @@ pub(crate) async fn draft(
 
 async fn copy_draft(copy: &CopyTo, state: &SessionState, directory: &str, look: bool) -> Result<Draft> {
     let mut options = copy.options.clone();
-    let overwrite = take(&mut options, "overwrite").map(|value| flag("overwrite", &value)).transpose()?.unwrap_or(false);
+    let overwrite = flag(&mut options, "overwrite")?;
+    let append = flag(&mut options, "append")?;
     let file_bytes_max = take(&mut options, "file_size").map(|value| file_size(&value)).transpose()?;
     let format = file_type_to_format(&copy.file_type)?.create(state, &options)?;
     let target = Target::parse(&copy.output_url, directory)?;
     let is_single = !target.is_folder && copy.partition_by.is_empty() && text_kind(&copy.output_url).is_some();
     let store = target.open(state)?;
-    if look {
-        may_be_written(store.as_ref(), &target, is_single, overwrite).await.map_err(ours)?;
-    }
-    let place = match (is_single, overwrite) {
-        (true, false) => Place::NewFile,
-        (true, true) => Place::ReplaceFile,
-        (false, false) => Place::NewFolder,
-        (false, true) => Place::ReplaceFolder,
+    let place = match (is_single, overwrite, append) {
+        (true, false, false) => Place::NewFile,
+        (true, true, false) => Place::ReplaceFile,
+        (false, false, false) => Place::NewFolder,
+        (false, true, false) => Place::ReplaceFolder,
+        (false, false, true) => Place::Append,
+        (true, false, true) => return Err(never_added(&target)),
+        (_, true, true) => {
+            let what = "rows replace what is there, or are added to it: overwrite and append exclude each other";
+            return Err(ours(Error::new(ErrorKind::InvalidQuery, what)));
+        }
     };
+    if look {
+        may_be_written(store.as_ref(), &target, place).await.map_err(ours)?;
+        if place == Place::Append {
+            fits(copy.input.schema(), &copy.partition_by, &format, &store, &target, state).await?;
+        }
+    }
     let publication = Publication::new(store, target.clone(), place);
     let spec = WriteSpec {
         keys: copy.partition_by.clone(),
         file_bytes_max: if is_single { u64::MAX } else { file_bytes_max.unwrap_or(FILE_BYTES) },
-        needs_file: true,
+        needs_file: place != Place::Append,
         ..spec(&publication, &target, &format, state)?
     };
     Ok(Draft { input: LogicalPlan::clone(&copy.input), publication, table: None, spec, is_single })
@@ -244,10 +255,11 @@ pub(super) fn spec(
     })
 }
 
-/// Refuses a target where something is, unless it is to be replaced, and one of the wrong kind.
-async fn may_be_written(store: &dyn ObjectStore, target: &Target, is_single: bool, overwrite: bool) -> windrow_core::Result<()> {
+/// Refuses a target where something is, unless it is to be replaced or added to, and one of the wrong kind.
+async fn may_be_written(store: &dyn ObjectStore, target: &Target, place: Place) -> windrow_core::Result<()> {
     let failed = |error: object_store::Error| store_error(&format!("looking at '{}'", target.name()), &error);
     let wrong = |what: &str| Error::new(ErrorKind::InvalidQuery, format!("'{}' is {what}", target.name()));
+    let is_single = matches!(place, Place::NewFile | Place::ReplaceFile);
     let is_there = is_file(store, &target.path).await.map_err(failed)?;
     if !is_single && is_there {
         return Err(wrong("a file, not a folder").with_help("name another folder, or a file with an ending like .parquet"));
@@ -256,7 +268,13 @@ async fn may_be_written(store: &dyn ObjectStore, target: &Target, is_single: boo
     if is_single && below.iter().any(|found| *found != target.path) {
         return Err(wrong("a folder with files, not a file").with_help("write / at its end to write files into it"));
     }
-    if !overwrite && (is_there || !below.is_empty()) { Err(taken(target)) } else { Ok(()) }
+    let is_new = matches!(place, Place::NewFile | Place::NewFolder);
+    if is_new && (is_there || !below.is_empty()) { Err(taken(target)) } else { Ok(()) }
+}
+
+fn never_added(target: &Target) -> DataFusionError {
+    let what = format!("rows cannot be added to the one file '{}'", target.name());
+    ours(Error::unsupported(what).with_help("name a folder, with / at its end: rows are added to it as further files"))
 }
 
 fn take(options: &mut Options<String, String>, key: &str) -> Option<String> {
@@ -264,7 +282,8 @@ fn take(options: &mut Options<String, String>, key: &str) -> Option<String> {
     options.remove(key).or(long)
 }
 
-fn flag(key: &str, value: &str) -> Result<bool> {
+fn flag(options: &mut Options<String, String>, key: &str) -> Result<bool> {
+    let Some(value) = take(options, key) else { return Ok(false) };
     value.to_lowercase().parse().map_err(|_not_a_flag| {
         ours(Error::new(ErrorKind::InvalidQuery, format!("the option {key} is true or false, not '{value}'")))
     })

@@ -458,7 +458,8 @@ class DataFrame(ArrowResult):
         file_size: str | int | None = None,
     ) -> int:
         """Writes the rows into a file, or into files of a folder that ends with ``/``; returns how many. Executors write, all files appear
-        together, and a write that fails leaves nothing. ``mode="overwrite"`` replaces what is there."""
+        together, and a write that fails leaves nothing. ``mode="overwrite"`` replaces what is there, ``mode="append"`` adds files to a folder
+        with such columns."""
         return self._write("parquet", path, partition_by, mode, compression, file_size)
 
     def write_csv(
@@ -476,11 +477,6 @@ class DataFrame(ArrowResult):
     def _write(
         self, format: str, path: str, partition_by: Any, mode: str, compression: str | None, file_size: str | int | None
     ) -> int:
-        if mode == "append":
-            raise UnsupportedError(
-                "files are not added to a folder without a table over it, which knows which of them count",
-                hint="write client.append(table, df), or INSERT INTO a table by CREATE EXTERNAL TABLE over a folder",
-            )
         size = _windrow.parse_size(file_size) if isinstance(file_size, str) else file_size
         return self._frame.write(str(path), format, _names([partition_by]), mode, compression, size)
 

@@ -421,10 +421,13 @@ class DataFrame(_frame.DataFrame):
         """Not supported: rows are not divided before they are computed."""
         raise UnsupportedError("rows are not divided before they are computed", hint="sort by what should be together")
 
-    def to_parquet(self, path: str, partition_on: str | Sequence[str] = (), overwrite: bool = False, **options: Any) -> int:
+    def to_parquet(
+        self, path: str, partition_on: str | Sequence[str] = (), append: bool = False, overwrite: bool = False, **options: Any
+    ) -> int:
         """Writes the rows into Parquet files of a folder; returns how many."""
         folder = path if path.endswith((".parquet", "/")) else path + "/"
-        return self.write_parquet(folder, partition_by=partition_on, mode="overwrite" if overwrite else "error", **options)
+        mode = "append" if append else "overwrite" if overwrite else "error"
+        return self.write_parquet(folder, partition_by=partition_on, mode=mode, **options)
 
     def to_csv(self, path: str, single_file: bool = False, **options: Any) -> int:
         """Writes the rows into CSV files of a folder, or into one file; returns how many."""

@@ -284,6 +284,50 @@ async fn what_is_there_is_not_replaced_unasked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_added_to_folders_where_they_fit() {
+    let engine = Engine::start(3).await;
+    let folder = scratch("added");
+    let copy = |query: &str, to: &str, more: &str| format!("COPY ({query}) TO '{}/{to}' STORED AS {more}", folder.display());
+    let parquet = |query: &str| copy(query, "plain/", "PARQUET OPTIONS (append true)");
+    std::fs::create_dir_all(folder.join("plain")).unwrap();
+    std::fs::write(folder.join("plain/_SUCCESS"), "").unwrap();
+    assert_eq!(engine.write(&parquet("SELECT value AS v, 'x' AS s FROM generate_series(1, 1000)")).await, 1000);
+    assert_eq!(engine.write(&parquet("SELECT 'y' AS s, value AS v, true AS more FROM generate_series(1, 10)")).await, 10);
+    assert_eq!(engine.write(&parquet("SELECT 1 AS v WHERE random() > 2")).await, 0);
+    let read = oracle_answer(&format!("SELECT s, count(*) FROM '{}/plain/*.parquet' GROUP BY s", folder.display())).await;
+    assert_eq!(read.rows.len(), 2, "{read:?}");
+    let parts = |query: &str, keys: &str| copy(query, "parts/", &format!("PARQUET {keys} OPTIONS (append true)"));
+    for _ in 0..2 {
+        let sql = parts("SELECT value AS v, value % 3 AS k FROM generate_series(1, 9)", "PARTITIONED BY (k)");
+        assert_eq!(engine.write(&sql).await, 9);
+    }
+    let read = engine.answer(&format!("SELECT v FROM '{}/parts/k=1/*.parquet'", folder.display())).await;
+    assert_eq!(read.rows.len(), 6);
+    let csv = |query: &str| copy(query, "text/", "CSV OPTIONS (append true)");
+    assert_eq!(engine.write(&csv("SELECT 1 AS a, 2 AS b")).await, 1);
+    assert_eq!(engine.write(&csv("SELECT 'text' AS a, 2 AS b")).await, 1);
+    let kept = files(&folder);
+    for (sql, says) in [
+        (parquet("SELECT 'text' AS v, 'x' AS s"), "'v'"),
+        (copy("SELECT 1 AS v, 'x' AS s", "plain/", "PARQUET PARTITIONED BY (s) OPTIONS (append true)"), "named after"),
+        (parts("SELECT 1 AS v, 2 AS k", ""), "named after"),
+        (parts("SELECT 1 AS v, 2 AS k, 3 AS l", "PARTITIONED BY (k, l)"), "named after"),
+        (copy("SELECT 1 AS v", "plain/", "CSV OPTIONS (append true)"), "no csv"),
+        (csv("SELECT 2 AS b, 1 AS a"), "a, b"),
+        (copy("SELECT 1 AS v", "plain/", "PARQUET OPTIONS (append true, overwrite true)"), "exclude"),
+        (copy("SELECT 1 AS v", "one.parquet", "PARQUET OPTIONS (append true)"), "one file"),
+        (copy("SELECT 1 AS v", "plain/", "PARQUET OPTIONS (append 'perhaps')"), "true or false"),
+    ] {
+        let error = engine.error(&sql).await;
+        assert!(matches!(error.kind, ErrorKind::InvalidQuery | ErrorKind::Unsupported), "{sql}: {error}");
+        assert!(error.message.contains(says), "{sql}: {error}");
+    }
+    assert_eq!(files(&folder), kept);
+    no_staging(&folder);
+    engine.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_created_table_holds_what_was_selected_and_inserted() {
     let cluster = engine::cluster_with_warehouse(2, &scratch("warehouse")).await;
     let session = engine::session(&cluster, 5).await;
