@@ -486,9 +486,9 @@ def test_rows_are_added_to_folders(client, tmp_path, format):
     assert back.sort("n").to_pydict() == {"n": [1, 2, 2], "s": ["a", "b", "b"]}
     with pytest.raises(windrow.InvalidQueryError, match="cannot be added"):
         write(frame, partition_by="s")
-    if format != "json":
+    if format != "json":  # which has types only when it is read
         with pytest.raises(windrow.InvalidQueryError, match="cannot be added"):
-            write(frame.select(n="s", s="n"))
+            write(frame.select("s", "n") if format == "csv" else frame.select(n="s", s="n"))
     with pytest.raises(windrow.UnsupportedError, match="one file"):
         getattr(frame, f"write_{format}")(f"{tmp_path}/rows.{format}", mode="append")
     assert len(back.collect()) == 3

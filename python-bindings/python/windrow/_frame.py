@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from windrow import _drawing, _text, _udf, _windrow
-from windrow._errors import InvalidConfigError, InvalidQueryError, UnsupportedError
+from windrow._errors import InvalidConfigError, InvalidQueryError
 from windrow._expr import Expr, IntoExpr, col, expression, expressions, lit, outputs, sort_keys, struct
 from windrow._query import Query
 from windrow._table import ArrowResult, Table

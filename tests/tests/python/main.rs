@@ -60,7 +60,6 @@ fn one_command_installs_it_and_the_first_example_runs() {
 }
 
 #[test]
-#[ignore = "not all of it has passed in one run of a release build yet: cargo test --release --workspace --test python -- --ignored"]
 fn the_package_does_what_it_says() {
     let tests = package().join("tests");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
