@@ -6,6 +6,7 @@
 //! It is a library so that tests can generate data with [`tpch::generate`].
 
 mod access;
+pub mod allocator;
 mod args;
 mod bench;
 mod certs;

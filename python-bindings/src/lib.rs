@@ -45,7 +45,7 @@ mod _windrow {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        crate::program::give_back_freed_memory();
+        windrow_cli::allocator::serve_guest();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

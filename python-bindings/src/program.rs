@@ -10,6 +10,7 @@ use crate::error::raise;
 /// Runs the program `windrow` with `arguments`, the first of which is its name, and returns its exit code.
 #[pyfunction]
 pub(crate) fn run_program(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    windrow_cli::allocator::serve_program();
     py.detach(|| windrow_cli::run_with(arguments))
 }
 
@@ -29,20 +30,4 @@ pub(crate) fn parse_size(py: Python<'_>, text: &str) -> PyResult<u64> {
 #[pyfunction]
 pub(crate) fn table_references(py: Python<'_>, text: &str) -> Vec<String> {
     py.detach(|| windrow::table_references(text))
-}
-
-/// Lets executors in this process give freed memory back to the system when they are short of it.
-pub(crate) fn give_back_freed_memory() {
-    windrow::give_back_freed_memory_with(give_back);
-}
-
-#[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "the allocator has no safe interface to this"))]
-fn give_back(is_short: bool) {
-    #[cfg(target_env = "gnu")]
-    if is_short {
-        // SAFETY: may be called by any thread at any time.
-        unsafe { libc::malloc_trim(0) };
-    }
-    #[cfg(not(target_env = "gnu"))]
-    let _ = is_short;
 }
