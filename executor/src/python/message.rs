@@ -10,6 +10,8 @@ use windrow_planner::{PythonFormat, PythonFunction, PythonStyle};
 
 /// Most bytes of one message. 2 GiB: what arrays of text count with 32 bits.
 pub(super) const BYTES_MAX: u64 = 2 << 30;
+/// What a stream has beside its arrays, of a schema of common size.
+const ENVELOPE_BYTES: usize = 4 << 10;
 /// A letter, and the length of what follows.
 pub(super) const HEAD_BYTES: usize = 9;
 
@@ -107,7 +109,10 @@ pub(super) fn batch(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 }
 
 fn stream(schema: &Schema, rows: Option<&RecordBatch>) -> Result<Vec<u8>, ArrowError> {
-    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    // Room for all of it: what grows is copied.
+    let arrays = rows.into_iter().flat_map(RecordBatch::columns).map(|column| column.to_data().get_slice_memory_size());
+    let room = arrays.sum::<Result<usize, _>>()? + ENVELOPE_BYTES;
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(room), schema)?;
     if let Some(rows) = rows {
         writer.write(rows)?;
     }

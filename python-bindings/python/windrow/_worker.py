@@ -30,6 +30,8 @@ from typing import Any
 
 _HEAD = struct.Struct("<cQ")
 _LENGTH = struct.Struct("<I")
+# How much larger than a result what it is written into may be.
+_SPARE = 4
 
 # pyarrow, once it is known to be there.
 pa: Any = None
@@ -254,6 +256,9 @@ def _is_rows(result: Any) -> bool:
 
 def _checked(result: Any, schema: Any) -> Iterator[Any]:
     """The rows of a result as batches of the columns that were declared."""
+    if isinstance(result, pa.RecordBatch) and result.schema.equals(schema) and all(field.nullable for field in schema):
+        yield result
+        return
     columns = _columns(result)
     missing = [name for name in schema.names if name not in columns]
     if missing:
@@ -385,17 +390,33 @@ def _worker_file() -> str:
     return _failed.__code__.co_filename
 
 
-def _sent(channel: _Channel, batch: Any) -> None:
-    sink = pa.BufferOutputStream()
+class _Sink:
+    """Sends results. What one was written into serves for the next: fresh memory costs more than the rows."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+        self._buffer: Any = None
+
+    def send(self, batch: Any) -> None:
+        counted = pa.MockOutputStream()
+        _write(counted, batch)
+        room = counted.size()
+        if self._buffer is None or not room <= self._buffer.size <= _SPARE * room:
+            self._buffer = pa.allocate_buffer(room)
+        _write(pa.FixedSizeBufferWriter(self._buffer), batch)
+        self._channel.send(b"O", memoryview(self._buffer)[:room])
+
+
+def _write(sink: Any, batch: Any) -> None:
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    channel.send(b"O", sink.getvalue())
 
 
 def main() -> None:
     """Serves the executor until it wants no more."""
     channel = _apart()
     channel.send_parts(b"H", *_hello())
+    sink = _Sink(channel)
     call: Callable[[Any], Iterator[Any]] | None = None
     while (message := channel.receive()) is not None:
         kind, body = message
@@ -407,7 +428,7 @@ def main() -> None:
                 with pa.ipc.open_stream(body) as rows:
                     for batch in rows:
                         for result in call(batch):
-                            _sent(channel, result)
+                            sink.send(result)
                 channel.send(b"D")
         except OSError as error:
             if isinstance(error, (BrokenPipeError, ConnectionError)) and _is_gone(channel):
