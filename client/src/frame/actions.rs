@@ -125,8 +125,9 @@ impl DataFrame {
     /// rows were written.
     ///
     /// # Errors
-    /// `InvalidQuery` if something is at the path, and for rows that do not fit to those that they are added to, `NotFound` for a column that is none, `Unsupported` for types that the format cannot
-    /// hold, those of the store, and those of [`Self::collect`].
+    /// `InvalidQuery` if something is at the path, and for rows that do not fit to those that they are added to, `NotFound` for a column
+    /// that is none, `Unsupported` for types that the format cannot hold and for rows that are added to one file, those of the store, and
+    /// those of [`Self::collect`].
     pub async fn write(&self, write: Write) -> Result<u64> {
         let after = self.target(&write)?;
         let batches = self.run("COPY (", &after).await?.collect().await?;
