@@ -141,7 +141,8 @@ async fn security_m23_nothing_of_a_killed_executor_is_left_after_the_next_start(
     cases.are(3);
 }
 
-/// Rows that nobody reads stay where they are made, within what an executor may hold.
+/// Rows that nobody reads stay where they are made, within what an executor may hold. Of a gigabyte, the scheduler has the 64 MB that it
+/// holds back of a partition, what is on the way, and pages that its allocator keeps of both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn security_m15_a_reader_that_never_reads_holds_up_nobody_and_costs_the_scheduler_nothing() {
     let (scheduler, url) = Process::listening(&["scheduler", "--bind", "127.0.0.1:0"]);
@@ -152,7 +153,7 @@ async fn security_m15_a_reader_that_never_reads_holds_up_nobody_and_costs_the_sc
     let small = "SELECT count(*) FROM generate_series(1, 1000)";
     engine::run(&other, small).await.unwrap();
     let before = program::resident(scheduler.pid());
-    let unread = lazy.sql("SELECT value, repeat('x', 1000) FROM generate_series(1, 300000)").await.unwrap();
+    let unread = lazy.sql("SELECT value, repeat('x', 1000) FROM generate_series(1, 1000000)").await.unwrap();
     let (mut most, mut most_of_executor) = (0, 0);
     for _ in 0..40 {
         let (_, batches) = engine::run(&other, small).await.unwrap();
@@ -161,7 +162,7 @@ async fn security_m15_a_reader_that_never_reads_holds_up_nobody_and_costs_the_sc
         most_of_executor = most_of_executor.max(program::resident(executor.pid()));
     }
     cases.case("somebody else is answered 40 times meanwhile");
-    assert!(most < 128 << 20, "the scheduler grew by {most} bytes");
+    assert!(most < 256 << 20, "the scheduler grew by {most} bytes");
     cases.case("the scheduler does not grow");
     assert!(most_of_executor < 308 << 20, "the executor has {most_of_executor} bytes");
     cases.case("the executor stays within its limit");
