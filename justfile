@@ -13,23 +13,23 @@ lint:
 
 # every test
 test:
-    cargo build --release --workspace && cargo test --release --workspace --lib --tests
+    cargo build --workspace && cargo test --workspace --lib --tests
 
 # SQL against single-node DataFusion
 sql *filter:
-    cargo test --release --workspace --test sql {{filter}}
+    cargo test --workspace --test sql {{filter}}
 
 # real processes
 cluster *filter:
-    cargo build --release --workspace && cargo test --release --workspace --test cluster {{filter}}
+    cargo build --workspace && cargo test --workspace --test cluster {{filter}}
 
 # the simulated cluster
 sim *filter:
-    cargo test --release --workspace --test sim {{filter}}
+    cargo test --workspace --test sim {{filter}}
 
 # fill in what single-node DataFusion answers to new statements of tests/sql
 complete:
-    WINDROW_SLT_COMPLETE=1 cargo test --release --workspace --test sql slt_on_datafusion
+    WINDROW_SLT_COMPLETE=1 cargo test --workspace --test sql slt_on_datafusion
 
 # what core and scheduler link
 deps:

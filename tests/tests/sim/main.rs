@@ -1,6 +1,6 @@
 //! The simulator: the scheduler in a model world, from a seed. The world itself is `scheduler/src/sim/`.
 //!
-//! `WINDROW_SEED=n cargo test --release --workspace --test sim` replays one seed in every test; without it, fixed seeds run.
+//! `WINDROW_SEED=n cargo test --workspace --test sim` replays one seed in every test; without it, fixed seeds run.
 //! `WINDROW_ONLY=1,5,9` leaves out all faults but these, as a failure says that was made short. `WINDROW_HOURS=20000` makes the long run
 //! longer.
 #![expect(clippy::panic, reason = "test code: a panic fails the test with its reason")]
@@ -53,7 +53,7 @@ fn fail(options: &Options, broken: Broken) -> ! {
     let only: Vec<_> = short.only.iter().flatten().map(u64::to_string).collect();
     let script = options.script.map_or_else(String::new, |(moment, script)| format!(", {script:?} at moment {moment}"));
     panic!(
-        "seed {seed}{script}: {broken}\nreplay: WINDROW_SEED={seed} WINDROW_ONLY={} cargo test --release --workspace --test sim",
+        "seed {seed}{script}: {broken}\nreplay: WINDROW_SEED={seed} WINDROW_ONLY={} cargo test --workspace --test sim",
         only.join(",")
     )
 }
