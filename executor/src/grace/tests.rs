@@ -186,7 +186,7 @@ async fn one_key_with_half_of_the_rows_is_joined_block_by_block() {
 
 #[tokio::test]
 async fn both_sides_of_one_key_are_joined_block_by_block() {
-    let (left, right) = (batches(30_000, |_| Some(1), "left"), batches(30_000, |_| Some(1), "right"));
+    let (left, right) = (batches(13_000, |_| Some(1), "left"), batches(13_000, |_| Some(1), "right"));
     for join in [
         JoinType::LeftSemi,
         JoinType::RightSemi,
@@ -199,7 +199,7 @@ async fn both_sides_of_one_key_are_joined_block_by_block() {
             .with_partition_mode(PartitionMode::Partitioned)
             .build()
             .unwrap();
-        compare(&plan, 1 << 20, true).await;
+        compare(&plan, 1 << 19, true).await;
     }
     // No row of the left side is less than all of the right one: a full join with both kinds of unmatched rows.
     let none = batches(30_000, |row| Some(if row < 15_000 { 1 } else { 2 }), "left");
