@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use windrow_tests::python;
 
@@ -16,8 +17,10 @@ fn package() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("python-bindings")
 }
 
-/// Installs the package as it is now, with the artifacts of this build.
+/// Installs the package as it is now, with the artifacts of this build. One at a time: all write the wheel to the same place.
 fn install(python: &Path) -> Result<(), String> {
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let mut pip = python::pip(python, "install");
     // What cargo tells a test about its own crate would make build scripts run again.
