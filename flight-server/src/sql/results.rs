@@ -153,9 +153,44 @@ pub(super) struct Results {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    /// Each with what waits for its expiry.
-    offers: BTreeMap<JobId, (Arc<Offer>, Routine)>,
+    offers: BTreeMap<JobId, Held>,
     gone: BTreeMap<JobId, (Caller, Gone)>,
+}
+
+/// A result, and what waits for its expiry.
+#[derive(Debug)]
+struct Held {
+    offer: Arc<Offer>,
+    _expiry: Routine,
+}
+
+impl Shelf {
+    /// Takes a result away, and remembers why.
+    fn remove(&mut self, job: JobId, why: Gone) -> Option<Held> {
+        let held = self.offers.remove(&job)?;
+        self.gone.insert(job, (held.offer.wish.owner.clone(), why));
+        if self.gone.len() > GONE_MAX {
+            self.gone.pop_first();
+        }
+        Some(held)
+    }
+
+    /// Takes away, of those that were read, up to `most` that nobody has asked for longest: some at a time, so that finding them costs
+    /// each statement little.
+    fn displace(&mut self, most: usize) -> Vec<Held> {
+        let read = self.offers.iter().filter_map(|(job, held)| Some((held.offer.read_at()?, *job)));
+        let mut read: Vec<(u64, JobId)> = read.collect();
+        read.sort_unstable();
+        read.iter().take(most).filter_map(|(_, job)| self.remove(*job, Gone::Displaced)).collect()
+    }
+}
+
+impl Held {
+    /// Lets go of what it holds, after it was taken away.
+    fn end(self, why: Gone) {
+        tracing::info!(job = %self.offer.kept.job, ?why, "a result is released");
+        self.offer.kept.release();
+    }
 }
 
 impl fmt::Debug for Results {
@@ -185,32 +220,29 @@ impl Results {
         let (name, ttl, state) = (self.seals.name(job)?.into(), self.config.ttl, Mutex::default());
         let offer = Arc::new(Offer { kept, wish, name, tickets, ttl, state });
         offer.touch();
-        self.make_room();
-        let mut shelf = self.shelf.lock();
-        if shelf.offers.len() >= self.config.kept_max as usize {
-            let what = format!("{} results are kept, which is results.kept_max", self.config.kept_max);
-            return Err(Error::new(ErrorKind::ResourcesExhausted, what)
-                .with_help("close sessions or cancel results of earlier statements"));
-        }
-        let expiry = Routine::spawn(&job.to_string(), "expiry", expire(Arc::downgrade(self), Arc::clone(&offer)));
-        shelf.offers.insert(job, (Arc::clone(&offer), expiry));
+        let displaced = self.place(&offer)?;
+        displaced.into_iter().for_each(|displaced| displaced.end(Gone::Displaced));
         Ok(offer)
     }
 
-    /// Where there is no room for another result, those go that were read and that nobody has asked for longest: some at a time, so that
-    /// finding them costs each statement little.
-    fn make_room(&self) {
+    /// Puts a result among the others, and takes away those that had to make room for it. Both under one lock: of two statements at the
+    /// same time, one would find the place taken that was there before.
+    ///
+    /// # Errors
+    /// As in [`Self::keep`].
+    fn place(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Vec<Held>> {
+        let job = offer.kept.job;
         let most = self.config.kept_max as usize;
-        let mut read: Vec<(u64, JobId)> = {
-            let shelf = self.shelf.lock();
-            if shelf.offers.len() < most {
-                return;
-            }
-            shelf.offers.iter().filter_map(|(job, (offer, _))| Some((offer.read_at()?, *job))).collect()
-        };
-        read.sort_unstable();
-        read.truncate((most / DISPLACED_PART).max(1));
-        read.into_iter().for_each(|(_, job)| self.release(job, Gone::Displaced));
+        let mut shelf = self.shelf.lock();
+        let displaced = if shelf.offers.len() < most { Vec::new() } else { shelf.displace((most / DISPLACED_PART).max(1)) };
+        if shelf.offers.len() >= most {
+            let what = format!("{most} results are kept, which is results.kept_max");
+            return Err(Error::new(ErrorKind::ResourcesExhausted, what)
+                .with_help("close sessions or cancel results of earlier statements"));
+        }
+        let expiry = Routine::spawn(&job.to_string(), "expiry", expire(Arc::downgrade(self), Arc::clone(offer)));
+        shelf.offers.insert(job, Held { offer: Arc::clone(offer), _expiry: expiry });
+        Ok(displaced)
     }
 
     /// The result that a ticket is for, and which partitions of it.
@@ -232,8 +264,8 @@ impl Results {
 
     fn get(&self, job: JobId, caller: &Caller) -> Result<Arc<Offer>> {
         let shelf = self.shelf.lock();
-        if let Some((offer, _)) = shelf.offers.get(&job).filter(|(offer, _)| may(caller, &offer.wish.owner, false)) {
-            return Ok(Arc::clone(offer));
+        if let Some(held) = shelf.offers.get(&job).filter(|held| may(caller, &held.offer.wish.owner, false)) {
+            return Ok(Arc::clone(&held.offer));
         }
         match shelf.gone.get(&job).filter(|(owner, _)| may(caller, owner, false)) {
             Some((_, gone)) => Err(self.gone(job, *gone)),
@@ -257,8 +289,8 @@ impl Results {
     /// The caller's results, oldest first.
     pub(super) fn of(&self, caller: &Caller) -> Vec<Arc<Offer>> {
         let shelf = self.shelf.lock();
-        let mine = shelf.offers.values().filter(|(offer, _)| may(caller, &offer.wish.owner, false));
-        mine.map(|(offer, _)| Arc::clone(offer)).collect()
+        let mine = shelf.offers.values().filter(|held| may(caller, &held.offer.wish.owner, false));
+        mine.map(|held| Arc::clone(&held.offer)).collect()
     }
 
     /// Cancels a job that runs and releases its result. Once more does nothing.
@@ -269,7 +301,7 @@ impl Results {
         let job = self.seals.open_name(name).ok_or_else(unknown)?;
         let owner = {
             let shelf = self.shelf.lock();
-            let live = shelf.offers.get(&job).map(|(offer, _)| offer.wish.owner.clone());
+            let live = shelf.offers.get(&job).map(|held| held.offer.wish.owner.clone());
             live.or_else(|| shelf.gone.get(&job).map(|(owner, _)| owner.clone()))
         };
         if !owner.is_some_and(|owner| may(caller, &owner, true)) {
@@ -284,7 +316,7 @@ impl Results {
         let of_session: Vec<JobId> = {
             let shelf = self.shelf.lock();
             let mine = |offer: &Offer| offer.wish.session == session && offer.wish.cancel_on_drop;
-            shelf.offers.iter().filter(|(_, (offer, _))| mine(offer)).map(|(job, _)| *job).collect()
+            shelf.offers.iter().filter(|(_, held)| mine(&held.offer)).map(|(job, _)| *job).collect()
         };
         of_session.into_iter().for_each(|job| self.release(job, Gone::Closed));
     }
@@ -297,18 +329,10 @@ impl Results {
 
     /// Lets go of a result.
     pub(super) fn release(&self, job: JobId, why: Gone) {
-        let released = {
-            let mut shelf = self.shelf.lock();
-            let Some(released) = shelf.offers.remove(&job) else { return };
-            shelf.gone.insert(job, (released.0.wish.owner.clone(), why));
-            if shelf.gone.len() > GONE_MAX {
-                shelf.gone.pop_first();
-            }
-            released
-        };
-        tracing::info!(%job, ?why, "a result is released");
-        released.0.kept.release();
-        drop(released);
+        let held = self.shelf.lock().remove(job, why);
+        if let Some(held) = held {
+            held.end(why);
+        }
     }
 
     /// The rows of some partitions. Whoever drops them early counts as a reader who went.

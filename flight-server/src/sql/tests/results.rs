@@ -409,6 +409,24 @@ async fn results_that_were_read_make_room_and_others_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_that_read_are_never_refused_for_want_of_room() {
+    let table = Table::new(1, 20, 5);
+    let desk = Desk::open(1, 2, ResultsConfig { kept_max: 16, ..ResultsConfig::default() }).await;
+    let (desk, sql) = (Arc::new(desk), Arc::new(format!("SELECT id FROM {}", table.name())));
+    let client = |_| {
+        let (desk, sql) = (Arc::clone(&desk), Arc::clone(&sql));
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                let info = desk.info(&sql, &None).await;
+                assert_eq!(desk.all(&info, &None).await.len(), 20);
+                assert!(desk.service.results.held() <= 16);
+            }
+        })
+    };
+    futures::future::try_join_all((0..6).map(client)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_nobody_reads_stops_growing_and_keeps_nobody_waiting() {
     // Partitions with less share a task.
     let table = Table::new(6, 20_000, 10);
