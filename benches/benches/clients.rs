@@ -5,7 +5,7 @@
 //!
 //! First 64 clients, each on a connection of its own, ask for `select 1`, small aggregates and, one client in eight, joins and large
 //! results, as fast as they are answered. An error fails the bench; reported are how long each kind took, queries a second, and what the
-//! server's processes hold at the beginning and at the end. With `--data`, the large ones are queries of TPC-H on what `windrow tpch`
+//! server's processes hold at the beginning, at most in each half, and at the end. With `--data`, the large ones are queries of TPC-H on what `windrow tpch`
 //! made there.
 //!
 //! Then a client begins to read a result of 20 million rows, takes a batch, pauses, and so on, while what the processes hold is watched:
@@ -124,6 +124,16 @@ impl Server {
     fn resident(&self) -> Vec<u64> {
         self.pids.iter().map(|pid| status(*pid, "VmRSS:")).collect()
     }
+
+    /// The most that was resident of each process, for so long.
+    async fn most_resident(&self, length: Duration) -> Vec<u64> {
+        let (watch, mut most) = (Stopwatch::start(), self.resident());
+        while watch.elapsed() < length {
+            timer::sleep(LOOK).await;
+            most = most_of(&most, &self.resident());
+        }
+        most
+    }
 }
 
 impl Drop for Server {
@@ -189,7 +199,9 @@ async fn crowd(server: &Server, statements: &Arc<Statements>, clients: usize, le
         let (client, statements, over) = (server.client().await?, Arc::clone(statements), Arc::clone(&over));
         asking.push(tokio::spawn(ask(client, statements, index, over)));
     }
-    timer::sleep(length).await;
+    // What grows with the number of queries is more in the second half than in the first.
+    let first = server.most_resident(length / 2).await;
+    let second = server.most_resident(length / 2).await;
     over.store(true, Ordering::Relaxed);
     let mut all = Seen::default();
     for one in asking {
@@ -210,11 +222,18 @@ async fn crowd(server: &Server, statements: &Arc<Statements>, clients: usize, le
     all.errors.iter().take(10).for_each(|error| println!("  {error}"));
     let is_quick = slowest < Duration::from_secs(1);
     println!("select 1 beside large queries: 99 % within {slowest:.2?}, {}", if is_quick { "in time" } else { "TOO LATE" });
-    println!("resident MB of scheduler and executors: {:?}, at the end {:?}", megabytes(&before), megabytes(&after));
+    println!(
+        "resident MB of scheduler and executors: {:?}, in the first half at most {:?}, in the second {:?}, at the end {:?}",
+        megabytes(&before),
+        megabytes(&first),
+        megabytes(&second),
+        megabytes(&after)
+    );
     println!(
         "{}",
         json!({"bench": "clients", "clients": clients, "queries": count, "seconds": seconds, "errors": all.errors.len(),
-            "select_1_p99_us": slowest.as_micros(), "resident_before": before, "resident_after": after})
+            "select_1_p99_us": slowest.as_micros(), "resident_before": before, "resident_first_half": first,
+            "resident_second_half": second, "resident_after": after})
     );
     Ok(all.errors.len())
 }
@@ -280,7 +299,7 @@ async fn slow(server: &Server, rows: u64, length: Duration, pause: Duration) -> 
         timer::sleep(pause).await;
         if looked.elapsed() >= LOOK {
             looked = Stopwatch::start();
-            most = most.iter().zip(server.resident()).map(|(most, now)| now.max(*most)).collect();
+            most = most_of(&most, &server.resident());
         }
     }
     let seconds = watch.elapsed().as_secs_f64();
@@ -299,6 +318,10 @@ async fn slow(server: &Server, rows: u64, length: Duration, pause: Duration) -> 
             "resident_most": most, "resident_after": after, "limit": MEMORY_LIMIT})
     );
     Ok(())
+}
+
+fn most_of(most: &[u64], now: &[u64]) -> Vec<u64> {
+    most.iter().zip(now).map(|(most, now)| *most.max(now)).collect()
 }
 
 fn megabytes(bytes: &[u64]) -> Vec<u64> {
