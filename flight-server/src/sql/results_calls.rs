@@ -33,6 +33,17 @@ const HERE: &str = "arrow-flight-reuse-connection://?";
 /// How long GetFlightInfo waits for the rest of a result that will be read from executors, once its first partition is there.
 const REST_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long GetFlightInfo waits for rows where its call cannot be taken back. Whoever cancels waits as long, and an error that comes
+/// sooner is that of the execution.
+const FIRST_WITHIN: Duration = Duration::from_millis(300);
+
+/// Drivers over grpc-java, thus JDBC, wait for the answer of GetFlightInfo whatever happens: what a user cancels, or gives a time, is
+/// the reading of rows.
+fn waits_whatever_happens<T>(request: &Request<T>) -> bool {
+    let agent = request.metadata().get(http::header::USER_AGENT.as_str()).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.contains("grpc-java"))
+}
+
 /// Who calls, as the layer in front of this service found out; `None` is nobody, who owns what nobody owns.
 pub(super) fn caller<T>(request: &Request<T>) -> Caller {
     request.extensions().get::<security::Caller>().map(|caller| caller.principal.clone())
@@ -44,7 +55,8 @@ fn parse<M: Message + Default>(bytes: &[u8]) -> Result<M, Status> {
 }
 
 impl SqlService {
-    /// GetFlightInfo: answers once the job of `statement` has failed or a partition of its result can be read.
+    /// GetFlightInfo: answers once the job of `statement` has failed or a partition of its result can be read; sooner where its call
+    /// cannot be taken back.
     ///
     /// # Errors
     /// The job's.
@@ -55,18 +67,29 @@ impl SqlService {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let asker = Asker::of(request.extensions());
+        let is_patient = !waits_whatever_happens(&request);
         let offer = self.keep(statement, session, request).await?;
         let awaited = Awaited::new(&self.results, Arc::clone(&offer));
-        offer.kept.begun().await.map_err(fail)?;
-        if self.results.will_be_direct(&offer, asker.as_ref()) {
-            // Where a partition is that is not there yet, nobody knows: only those that are can be read from executors.
-            let _ = timer::deadline(REST_WITHIN, offer.kept.complete()).await;
-            offer.kept.is_ready(0..0).map_err(fail)?;
+        if is_patient {
+            self.readable(&offer, asker.as_ref()).await?;
+        } else if let Some(readable) = timer::deadline(FIRST_WITHIN, self.readable(&offer, asker.as_ref())).await {
+            readable?;
         }
         offer.touch();
         let info = self.answer(&offer, 0..offer.tickets.len(), asker.as_ref())?;
         awaited.hand_over();
         Ok(Response::new(info))
+    }
+
+    /// Waits until a partition of a result can be read, and for a while for the others if it will be read from executors.
+    async fn readable(&self, offer: &Offer, asker: Option<&Asker>) -> Result<(), Status> {
+        offer.kept.begun().await.map_err(fail)?;
+        if self.results.will_be_direct(offer, asker) {
+            // Where a partition is that is not there yet, nobody knows: only those that are can be read from executors.
+            let _ = timer::deadline(REST_WITHIN, offer.kept.complete()).await;
+            offer.kept.is_ready(0..0).map_err(fail)?;
+        }
+        Ok(())
     }
 
     /// The first PollFlightInfo of a statement: answers at once.

@@ -287,6 +287,42 @@ async fn a_query_is_polled_until_it_is_done() {
     assert!(desk.door.get_flight_info(asking(descriptor(&failing), &None)).await.is_err(), "most errors come out of execute");
 }
 
+/// JDBC's users cancel by leaving the rows, so they must be there to leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_cannot_take_a_call_back_waits_for_rows_instead() {
+    let table = Table::new(4, 4_000, 10);
+    let desk = Desk::open(2, 4, ResultsConfig::default()).await;
+    let info = |sql: String, agent: &'static str| {
+        let mut request = asking(descriptor(&sql), &None);
+        request.metadata_mut().insert("user-agent", agent.parse().unwrap());
+        timer::deadline(Duration::from_secs(3), desk.door.get_flight_info(request))
+    };
+    assert!(info(endless(&table), "grpc-go/1.80.0").await.is_none(), "others wait for the first partition");
+    eventually("who waits no more ends it", || desk.cluster.used() == 0 && desk.held() == 0).await;
+    let endless = info(endless(&table), "grpc-java-netty/1.71.0").await.expect("an answer at once").unwrap().into_inner();
+    let ticket = endless.endpoint[0].ticket.clone().unwrap();
+    let rows = desk.door.do_get(asking(ticket, &None)).await.unwrap().into_inner();
+    let mut rows = FlightRecordBatchStream::new_from_flight_data(rows.map_err(FlightError::from));
+    assert!(timer::deadline(Duration::from_millis(500), rows.next()).await.is_none(), "no row yet");
+    assert!(rows.schema().is_some(), "the schema is there before them");
+    assert_eq!(desk.jobs(), 1);
+    drop(rows);
+    eventually("leaving the rows ends the job", || desk.cluster.used() == 0 && desk.held() == 0).await;
+    // What is answered in time is as for everybody.
+    let sql = format!("SELECT id FROM {}", table.name());
+    let answered = info(sql.clone(), "grpc-java-netty/1.71.0").await.expect("an answer").unwrap().into_inner();
+    assert_eq!(desk.all(&answered, &None).await, (0..16_000).collect::<Vec<_>>());
+    let failing = format!("SELECT 1 / (id - id) FROM {}", table.name());
+    let failed = async {
+        let answer = info(failing, "grpc-java-netty/1.71.0").await.expect("an answer");
+        match answer {
+            Ok(answer) => desk.get(&answer.into_inner().endpoint[0], &None).await.map(drop),
+            Err(status) => Err(status),
+        }
+    };
+    assert!(failed.await.unwrap_err().message().to_lowercase().contains("zero"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_or_cancels_a_running_query_ends_it() {
     let table = Table::new(4, 4_000, 10);
