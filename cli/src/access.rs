@@ -21,8 +21,8 @@ pub(crate) struct ListenerFlags {
     /// The certificate's private key
     #[arg(long, value_name = "FILE", requires = "tls_certificate", help_heading = "Security")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// The certificate that signed those of scheduler and executors: they call each other encrypted
-    #[arg(long, value_name = "FILE", help_heading = "Security")]
+    /// The certificate that signed those of scheduler and executors, which call each other encrypted [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "tls_certificate", help_heading = "Security")]
     pub(crate) tls_ca: Option<PathBuf>,
     /// Let everybody in who reaches the address, unencrypted, with every right
     #[arg(long, help_heading = "Security", conflicts_with_all = ["tls_certificate", "tls_ca"])]
@@ -71,7 +71,8 @@ impl UserFlags {
 /// Who is let in, and how others of the cluster are called.
 pub(crate) fn access(key: Option<&ClusterKey>, config: &SecurityConfig, insecure: bool) -> Result<(Access, Dialer)> {
     let dialer = key.map_or_else(Dialer::open, Dialer::with_key);
-    let dialer = if config.tls_ca.is_some() { dialer.encrypted(config.tls_ca.as_deref())? } else { dialer };
+    let is_encrypted = config.tls_certificate.is_some() && !insecure;
+    let dialer = if is_encrypted { dialer.encrypted(config.tls_ca.as_deref())? } else { dialer };
     let access = match key {
         Some(key) if !insecure => Access::configured(key.clone(), config)?,
         _ => Access::open(),

@@ -52,6 +52,8 @@ pub(crate) async fn run(arguments: ExecutorArguments) -> Result<(), End> {
 /// The settings, with what the command line says in their place.
 fn options(arguments: ExecutorArguments, config: &Config) -> Result<NetworkExecutorOptions, Error> {
     let security = arguments.security.over(config.security.clone());
+    // A supervisor speaks to its executors over the loopback interface.
+    let security = if arguments.supervised { security.without_tls() } else { security };
     security.check()?;
     let insecure = arguments.security.insecure;
     let key = access::key_of_executor(&security, &arguments.scheduler, insecure)?;

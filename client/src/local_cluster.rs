@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use windrow_auth::ClusterKey;
 use windrow_core::clock::SystemClock;
-use windrow_core::config::{Config, SecurityConfig};
+use windrow_core::config::Config;
 use windrow_core::{Error, ErrorKind, Result, rand};
 use windrow_executor::timer;
 use windrow_flight::security::{owner_token, stores};
@@ -114,14 +114,14 @@ impl LocalClusterBuilder {
             return Err(Error::new(ErrorKind::InvalidConfig, "executors = 0: a cluster needs at least one"));
         }
         let Config { scheduler, query, results, session, connections, security, .. } = self.config.clone();
+        // Nobody but this machine can listen to its loopback interface.
+        let security = security.without_tls();
         security.check()?;
         let key = match &security.secret_file {
             Some(path) => ClusterKey::read_or_make(path)?,
             None => ClusterKey::random(),
         };
         let stores = stores(&security)?;
-        // Nobody but this machine can listen to its loopback interface.
-        let security = SecurityConfig { tls_certificate: None, tls_key: None, ..security };
         let access = Access::configured(key.clone(), &security)?.audited(&security)?.limited(&connections);
         let (dialer, accept_plans) = (Dialer::with_key(&key), security.accept_plans);
         let options = CoordinatorOptions { scheduler, query, results, session, stores, dialer, accept_plans };

@@ -128,6 +128,8 @@ pub enum Event {
         attempt: AttemptId,
         /// Which partitions.
         partitions: Vec<u32>,
+        /// Why, for people.
+        why: String,
     },
 }
 

@@ -101,6 +101,8 @@ pub(crate) struct Job {
     pub(crate) is_kept: bool,
     /// What of its result waits for a reader.
     pub(crate) unfetched: Unfetched,
+    /// Why output could not be read when that was last so, for people.
+    pub(crate) lost_last: String,
 }
 
 /// Whether a partition of the consumer reads `input`.
@@ -159,6 +161,7 @@ impl Job {
             succeeded_before: false,
             is_kept: false,
             unfetched: Unfetched::new(unfetched_max),
+            lost_last: String::new(),
         };
         (0..job.stages.len()).for_each(|stage| job.refresh_ready(stage));
         job

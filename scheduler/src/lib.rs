@@ -165,8 +165,8 @@ impl Scheduler {
             Event::AttemptEnded { executor, incarnation, attempt, outcome } => {
                 self.attempt_ended(executor, incarnation, attempt, outcome);
             }
-            Event::OutputLost { executor, incarnation, attempt, partitions } => {
-                self.output_lost(executor, incarnation, attempt, &partitions);
+            Event::OutputLost { executor, incarnation, attempt, partitions, why } => {
+                self.output_lost(executor, incarnation, attempt, &partitions, why);
             }
         }
         self.dispatch();
@@ -360,13 +360,24 @@ impl Scheduler {
         }
     }
 
-    fn output_lost(&mut self, executor: ExecutorId, incarnation: Incarnation, attempt: AttemptId, partitions: &[u32]) {
+    fn output_lost(
+        &mut self,
+        executor: ExecutorId,
+        incarnation: Incarnation,
+        attempt: AttemptId,
+        partitions: &[u32],
+        why: String,
+    ) {
         let is_current = self.executors.current(executor, incarnation).is_some();
         if !is_current {
             self.counters.stale_messages.incarnation += 1;
             return;
         }
-        match self.with_job(attempt.job, |job, cx| job.output_lost(cx, executor, attempt, partitions, false)) {
+        let lost = |job: &mut Job, cx: &mut Cx<'_>| {
+            job.lost_last = why;
+            job.output_lost(cx, executor, attempt, partitions, false)
+        };
+        match self.with_job(attempt.job, lost) {
             Some(true) => {}
             Some(false) => self.counters.stale_messages.attempt += 1,
             None if self.jobs.get(&attempt.job).is_none_or(|job| !job.is_active()) => self.counters.stale_messages.job += 1,

@@ -71,6 +71,7 @@ impl Job {
         match &failed.failure {
             Failure::Fatal { .. } => Err(failed),
             Failure::LostInput { attempt: lost, partitions, executor, incarnation, cause } => {
+                self.lost_last.clone_from(&failed.message);
                 let is_unreachable = *cause == LostCause::Unreachable;
                 let (about, by, began) = ((*executor, *incarnation), attempt.executor, attempt.launched_at);
                 if is_unreachable && by != *executor && cx.executors.is_first_complaint(about, by, began, cx.now) {
@@ -312,7 +313,8 @@ impl Job {
         }
         state.generation = state.generation.max(generation);
         if state.generation > cx.config.generations_max {
-            return Err(exhausted(StageId(u32::try_from(stage).unwrap_or(u32::MAX)), partition, cx.config.generations_max));
+            let stage = StageId(u32::try_from(stage).unwrap_or(u32::MAX));
+            return Err(exhausted(stage, partition, cx.config.generations_max, &self.lost_last));
         }
         if state.generation > before && state.generation > entry.generation {
             entry.generation = state.generation;
@@ -554,12 +556,13 @@ fn contradiction(stage: StageId) -> Failed {
     )
 }
 
-fn exhausted(stage: StageId, partition: u32, bound: u32) -> Failed {
+fn exhausted(stage: StageId, partition: u32, bound: u32, last: &str) -> Failed {
     let how = LostHow::Silent;
+    let last = if last.is_empty() { String::new() } else { format!(" (the last time: {last})") };
     Failed::new(
         Failure::ExecutorLost { how },
         format!(
-            "partition {partition} of {stage} was computed {bound} times again and lost each time; look at the executors' logs"
+            "partition {partition} of {stage} was computed {bound} times again and lost each time{last}; look at the executors' logs"
         ),
     )
 }

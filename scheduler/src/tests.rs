@@ -343,6 +343,27 @@ fn an_undelivered_result_is_computed_again_and_a_delivered_one_is_not() {
     assert_eq!((cluster.phase(), cluster.reran()), (JobPhase::Succeeded, vec![1]));
 }
 
+#[test]
+fn output_that_is_lost_each_time_ends_the_job_with_the_reason() {
+    let mut cluster = Cluster::new(SchedulerConfig::default(), &[1, 1]);
+    cluster.submit(one_stage(1));
+    for time in 0..100 {
+        if cluster.phase() != JobPhase::Running {
+            break;
+        }
+        let (executor, incarnation, launched) = cluster.running[0].clone();
+        cluster.finish_one();
+        let (attempt, why) = (launched.attempt, format!("no way there, time {time}"));
+        cluster.step(Event::OutputLost { executor, incarnation, attempt, partitions: vec![0], why });
+    }
+    let most = SchedulerConfig::default().generations_max;
+    let failed = failure_of(&cluster.said).unwrap();
+    let says = format!(
+        "partition 0 of s0 was computed {most} times again and lost each time (the last time: no way there, time {most});"
+    );
+    assert!(failed.message.starts_with(&says), "{failed:?}");
+}
+
 /// Two stages: of the second one partition has read the first, whose output is then lost where it read.
 fn read_and_lost(repeats: Repeats, is_delivered: bool) -> Cluster {
     let mut cluster = Cluster::new(SchedulerConfig::default(), &[1, 1]);
@@ -357,7 +378,7 @@ fn read_and_lost(repeats: Repeats, is_delivered: bool) -> Cluster {
         cluster.step(Event::ResultDelivered { job: JOB, partition, attempt });
     }
     let InputGroup { executor, incarnation, attempt, partitions, .. } = first.inputs[0].groups[0].clone();
-    cluster.step(Event::OutputLost { executor, incarnation, attempt, partitions });
+    cluster.step(Event::OutputLost { executor, incarnation, attempt, partitions, why: "it is gone".to_owned() });
     cluster
 }
 
@@ -710,6 +731,7 @@ fn make(cluster: &mut Cluster, history: &[Event], next: &Move) -> Option<Event> 
                 incarnation: group.incarnation,
                 attempt: group.attempt,
                 partitions: group.partitions,
+                why: String::new(),
             }
         }
         Move::Wait(millis) => {

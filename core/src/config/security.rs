@@ -20,11 +20,12 @@ pub struct SecurityConfig {
     /// logins and tickets are sealed. Without one a scheduler makes its own, which ends with it.
     pub secret_file: Option<PathBuf>,
     /// The certificate that this process shows, in PEM, with those between it and the authority. With it and `tls_key` everything is
-    /// encrypted.
+    /// encrypted, what this process calls included: all processes of a cluster have one, or none has.
     pub tls_certificate: Option<PathBuf>,
     /// The key of `tls_certificate`, in PEM.
     pub tls_key: Option<PathBuf>,
-    /// The authority, in PEM, that certificates of clients and of other processes of the cluster are verified against.
+    /// The authority, in PEM, that certificates of other processes of the cluster are verified against; those of the system if there is
+    /// none.
     pub tls_ca: Option<PathBuf>,
     /// The authority, in PEM, whose certificates users may log in with instead of a password: a user of `users_file` is who the certificate
     /// names. Nobody is asked for one who brings another credential.
@@ -86,6 +87,12 @@ impl SecurityConfig {
         self.users_file.is_some() || self.tokens_file.is_some() || self.jwt_key.is_some()
     }
 
+    /// The same without encryption, for a cluster that nobody reaches from other machines.
+    #[must_use]
+    pub fn without_tls(self) -> Self {
+        Self { tls_certificate: None, tls_key: None, tls_ca: None, tls_client_ca: None, ..self }
+    }
+
     /// Checks that settings which need each other are there together.
     ///
     /// # Errors
@@ -94,6 +101,8 @@ impl SecurityConfig {
         let pairs = [
             ("tls_certificate", self.tls_certificate.is_some(), "tls_key", self.tls_key.is_some()),
             ("tls_key", self.tls_key.is_some(), "tls_certificate", self.tls_certificate.is_some()),
+            // Who calls encrypted is called encrypted: by other executors, or by the scheduler.
+            ("tls_ca", self.tls_ca.is_some(), "tls_certificate", self.tls_certificate.is_some()),
             ("tls_client_ca", self.tls_client_ca.is_some(), "tls_certificate", self.tls_certificate.is_some()),
             ("tls_client_ca", self.tls_client_ca.is_some(), "users_file", self.users_file.is_some()),
             ("jwt_key", self.jwt_key.is_some(), "jwt_audience", self.jwt_audience.is_some()),
@@ -188,6 +197,7 @@ mod tests {
         for (text, missing) in [
             ("tls_certificate = 'a'", "tls_key"),
             ("tls_key = 'a'", "tls_certificate"),
+            ("tls_ca = 'a'", "tls_certificate"),
             ("tls_client_ca = 'a'", "tls_certificate"),
             ("tls_client_ca = 'a'\ntls_certificate = 'a'\ntls_key = 'b'", "users_file"),
             ("jwt_key = 'a'", "jwt_audience"),

@@ -110,7 +110,9 @@ impl ControlClient {
                 Ended::Shutdown => return Ok(()),
                 Ended::Fenced => tracing::warn!(retry_in = ?backoff, "fenced by the coordinator, registering again"),
                 Ended::Lost(status) => {
-                    tracing::warn!(error = %status.message(), retry_in = ?backoff, "no connection to the coordinator");
+                    let error = error_chain(&status);
+                    let hint = (self.leased_at == Millis(0)).then(|| self.dialer.hint());
+                    tracing::warn!(error, hint, retry_in = ?backoff, "no connection to the coordinator");
                 }
             }
             timer::sleep(backoff).await;

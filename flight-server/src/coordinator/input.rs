@@ -24,7 +24,7 @@ pub(crate) enum Input {
     /// Rows of a result partition are about to leave for the client; answered once the scheduler has heard of it.
     Delivered { job: JobId, partition: u32, attempt: Option<AttemptId>, heard: Option<oneshot::Sender<()>> },
     /// A result partition could not be read.
-    Lost { executor: ExecutorId, incarnation: Incarnation, attempt: AttemptId, partitions: Vec<u32> },
+    Lost { executor: ExecutorId, incarnation: Incarnation, attempt: AttemptId, partitions: Vec<u32>, why: String },
     /// An executor shall leave when its work is done; answered once it is asked to.
     Drain { name: String, reply: oneshot::Sender<Result<()>> },
     /// Everything shall end.

@@ -103,8 +103,8 @@ impl State {
                 // A reader that is gone needs no answer.
                 heard.map(|heard| heard.send(()));
             }
-            Input::Lost { executor, incarnation, attempt, partitions } => {
-                self.step(Event::OutputLost { executor, incarnation, attempt, partitions });
+            Input::Lost { executor, incarnation, attempt, partitions, why } => {
+                self.step(Event::OutputLost { executor, incarnation, attempt, partitions, why });
             }
             Input::Drain { name, reply } => {
                 let found = self.fleet.to_drain(&name);

@@ -208,8 +208,9 @@ impl Source {
     }
 
     async fn report_lost(&self, failed: Failed) -> Result<()> {
+        let why = failed.message;
         let Failure::LostInput { attempt, partitions, executor, incarnation, .. } = failed.failure else { return Ok(()) };
-        self.coordinator.shared().tell(Input::Lost { executor, incarnation, attempt, partitions }).await
+        self.coordinator.shared().tell(Input::Lost { executor, incarnation, attempt, partitions, why }).await
     }
 }
 

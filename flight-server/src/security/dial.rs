@@ -57,6 +57,16 @@ impl Dialer {
         Ok(self)
     }
 
+    /// What may be wrong where nobody who is called answers.
+    pub(crate) fn hint(&self) -> &'static str {
+        match &self.tls {
+            None => "if the scheduler has a certificate, this process needs --tls-certificate, --tls-key and --tls-ca too",
+            Some(_) => {
+                "this process calls encrypted: the scheduler needs a certificate that --tls-ca has signed, for the name it is called by"
+            }
+        }
+    }
+
     /// The way to `address`, `host:port`.
     ///
     /// # Errors

@@ -165,7 +165,13 @@ impl World {
                 Ok(found) => found.into_iter().next().map(|(_, output)| output.clone()),
                 Err(_) => {
                     let (executor, incarnation, attempt) = (group.executor, group.incarnation, group.attempt);
-                    self.step(Event::OutputLost { executor, incarnation, attempt, partitions: vec![partition] });
+                    self.step(Event::OutputLost {
+                        executor,
+                        incarnation,
+                        attempt,
+                        partitions: vec![partition],
+                        why: String::new(),
+                    });
                     self.step(Event::ResultAwaited { job, partition: Some(partition) });
                     // A reader tries again for as long as nobody tells it of another place.
                     if self.reads_by_itself(job) {

@@ -73,7 +73,13 @@ fn a_kept_result_that_may_come_out_otherwise_runs_again_only_if_nobody_has_read_
             }
             for (partition, InputGroup { executor, incarnation, attempt, .. }) in &places {
                 let (executor, incarnation, attempt) = (*executor, *incarnation, *attempt);
-                cluster.step(Event::OutputLost { executor, incarnation, attempt, partitions: vec![*partition] });
+                cluster.step(Event::OutputLost {
+                    executor,
+                    incarnation,
+                    attempt,
+                    partitions: vec![*partition],
+                    why: String::new(),
+                });
                 if cluster.phase() != JobPhase::Running {
                     break;
                 }

@@ -81,6 +81,34 @@ fn security_m2_public_addresses_are_refused_for_every_role() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
     cases.case("half a certificate");
     cases.are(9);
+    // Who calls encrypted is called encrypted.
+    let output = program::run(&["executor", "--scheduler", "127.0.0.1:1", "--tls-ca", &ca.ca], "");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("--tls-certificate"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_cluster_of_one_machine_needs_none_of_the_certificates_that_are_configured() {
+    let folder = program::scratch("local-tls");
+    let Certificates { ca, certificate, key } = certificates(&folder, &["localhost"]);
+    let configured = [
+        ("WINDROW_SECURITY__TLS_CERTIFICATE", certificate.as_str()),
+        ("WINDROW_SECURITY__TLS_KEY", key.as_str()),
+        ("WINDROW_SECURITY__TLS_CA", ca.as_str()),
+    ];
+    let arguments = ["local", "--port", "0", "--executors", "2", "--slots", "1", "--memory-limit", "256MB"];
+    let (_local, url) = Process::listening_with(&arguments, &configured);
+    let rows = [
+        "sql",
+        "--format",
+        "csv",
+        "--connect",
+        &url,
+        "-c",
+        "SELECT sum(value) AS n FROM generate_series(1, 100000) WHERE value = 42",
+    ];
+    let output = program::command(&rows).output().unwrap();
+    assert!(is_answered(&output), "{}", text(&output.stderr));
 }
 
 /// Paths of a development CA's files.
