@@ -12,6 +12,7 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
     PutResult, SchemaResult, Ticket,
 };
+use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -33,8 +34,71 @@ use crate::wire::failed_to_status;
 /// Bytes of the largest ticket: a million producer partitions in a few thousand groups.
 const TICKET_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes of partition, checksum, and the checksum of both, in front of nothing: the metadata of one block.
+/// Bytes of partition, checksum, and the chained checksum of both: the metadata of one block.
 const METADATA_BYTES: usize = 12;
+
+/// The partition of the message behind the last block.
+const END: u32 = u32::MAX;
+
+/// What ties the messages of an answer to their ticket and to each other, at both ends: a message that is missing, is there twice, or
+/// belongs to another ticket fails its checksum. Blocks have their own.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    ticket: u32,
+    messages: u64,
+}
+
+impl Chain {
+    /// Of the answer to `ticket`, of which nothing is there yet.
+    pub(crate) fn begin(ticket: &Ticket) -> Self {
+        // A ticket ends with its checksum. One of both would be the same for all tickets.
+        let checksum = ticket.ticket.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        Self { ticket: checksum, messages: 0 }
+    }
+
+    /// The checksum of the next message's partition and block checksum.
+    fn next(&mut self, metadata: &[u8]) -> u32 {
+        let mut place = [0; 12];
+        place[..4].copy_from_slice(&self.ticket.to_le_bytes());
+        place[4..].copy_from_slice(&self.messages.to_le_bytes());
+        self.messages += 1;
+        Block::checksum(&place, metadata)
+    }
+
+    /// The next message: a block.
+    pub(crate) fn block(&mut self, partition: u32, block: Block) -> FlightData {
+        let mut metadata = Vec::with_capacity(METADATA_BYTES);
+        metadata.extend_from_slice(&partition.to_le_bytes());
+        metadata.extend_from_slice(&block.crc.to_le_bytes());
+        let check = self.next(&metadata);
+        metadata.extend_from_slice(&check.to_le_bytes());
+        FlightData { flight_descriptor: None, data_header: block.header, app_metadata: metadata.into(), data_body: block.body }
+    }
+
+    /// The last message. A stream that was cut off ends without one, and for gRPC may end well.
+    pub(crate) fn end(&mut self) -> FlightData {
+        self.block(END, Block { header: Bytes::new(), body: Bytes::new(), crc: Block::checksum(&[], &[]) })
+    }
+
+    /// The producer partition and the block of the next message, `None` for the last.
+    ///
+    /// # Errors
+    /// [`LostCause::Corrupt`] if its metadata fails the checksum; the block's is verified by the decoder.
+    pub(crate) fn accept(&mut self, data: FlightData) -> Result<Option<(u32, Block)>, LostCause> {
+        let metadata: &[u8; METADATA_BYTES] = data.app_metadata.as_ref().try_into().map_err(|_length| LostCause::Corrupt)?;
+        let (fields, check) = metadata.split_at(METADATA_BYTES - 4);
+        if self.next(fields).to_le_bytes() != check {
+            return Err(LostCause::Corrupt);
+        }
+        let [p0, p1, p2, p3, c0, c1, c2, c3, ..] = *metadata;
+        let (partition, crc) = (u32::from_le_bytes([p0, p1, p2, p3]), u32::from_le_bytes([c0, c1, c2, c3]));
+        if partition != END {
+            return Ok(Some((partition, Block { header: data.data_header, body: data.data_body, crc })));
+        }
+        let is_empty = data.data_header.is_empty() && data.data_body.is_empty();
+        if is_empty { Ok(None) } else { Err(LostCause::Corrupt) }
+    }
+}
 
 /// What a ticket holds: numbers and addresses only, checked against the store before anything is read.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,45 +123,24 @@ fn parse(ticket: &Ticket) -> Result<FetchTicket, Status> {
     decode(&ticket.ticket).map_err(|_not_ours| Status::invalid_argument("not a ticket of this version's shuffle service"))
 }
 
-/// A block as a Flight message.
-pub(crate) fn to_flight(partition: u32, block: Block) -> FlightData {
-    let mut metadata = Vec::with_capacity(METADATA_BYTES);
-    metadata.extend_from_slice(&partition.to_le_bytes());
-    metadata.extend_from_slice(&block.crc.to_le_bytes());
-    let check = Block::checksum(&metadata, &[]);
-    metadata.extend_from_slice(&check.to_le_bytes());
-    FlightData { flight_descriptor: None, data_header: block.header, app_metadata: metadata.into(), data_body: block.body }
-}
-
-/// The producer partition and the block of a Flight message.
-///
-/// # Errors
-/// [`LostCause::Corrupt`] if its metadata fails its own checksum; the block's is verified by the decoder.
-pub(crate) fn from_flight(data: FlightData) -> Result<(u32, Block), LostCause> {
-    let number = |at: usize| -> Option<u32> {
-        let bytes = data.app_metadata.get(at..at + 4)?;
-        Some(u32::from_le_bytes(bytes.try_into().ok()?))
-    };
-    let (Some(partition), Some(crc), Some(check)) = (number(0), number(4), number(8)) else { return Err(LostCause::Corrupt) };
-    let is_whole = data.app_metadata.len() == METADATA_BYTES;
-    if !is_whole || Block::checksum(&data.app_metadata[..8], &[]) != check {
-        return Err(LostCause::Corrupt);
-    }
-    Ok((partition, Block { header: data.data_header, body: data.data_body, crc }))
-}
-
-/// The blocks of every segment of a request, in its order. Its batches are read and encoded one by one as the network takes them.
-fn blocks(store: Arc<ShuffleStore>, ticket: FetchTicket) -> BoxStream<'static, Result<FlightData, Status>> {
+/// The blocks of every segment of a request, in its order, and the end. Its batches are read and encoded one by one as the network takes
+/// them.
+fn blocks(store: Arc<ShuffleStore>, ticket: FetchTicket, chain: Chain) -> BoxStream<'static, Result<FlightData, Status>> {
     let segment = ticket.segment;
     let batches = stream::iter(ticket.groups).flat_map(move |group| {
         let (group, store) = (Arc::new(group), Arc::clone(&store));
         stream::iter(0..group.partitions.len()).flat_map(move |index| read(Some(&store), Arc::clone(&group), index, segment))
     });
-    let mut encoder = Encoder::default();
+    let mut encoder = Encoder { chain, current: None };
     batches
+        .map(Some)
+        .chain(stream::iter([None]))
         .map(move |item| match item {
-            Ok((partition, batch)) => encoder.encode(partition, &batch).map_err(|error| Status::internal(error.to_string())),
-            Err(failed) => Err(failed_to_status(&failed)),
+            Some(Ok((partition, batch))) => {
+                encoder.encode(partition, &batch).map_err(|error| Status::internal(error.to_string()))
+            }
+            Some(Err(failed)) => Err(failed_to_status(&failed)),
+            None => Ok(vec![encoder.chain.end()]),
         })
         .map_ok(|messages| stream::iter(messages.into_iter().map(Ok)))
         .try_flatten()
@@ -105,8 +148,8 @@ fn blocks(store: Arc<ShuffleStore>, ticket: FetchTicket) -> BoxStream<'static, R
 }
 
 /// One encoder for as long as the schema stays, so that a stream carries it once.
-#[derive(Default)]
 struct Encoder {
+    chain: Chain,
     current: Option<(SchemaRef, BlockEncoder)>,
 }
 
@@ -118,7 +161,7 @@ impl Encoder {
             self.current = Some((Arc::clone(&schema), BlockEncoder::new(&schema, Compression::None)?));
         }
         let Some((_, encoder)) = &mut self.current else { return Ok(Vec::new()) };
-        Ok(encoder.encode(batch)?.into_iter().map(|block| to_flight(partition, block)).collect())
+        Ok(encoder.encode(batch)?.into_iter().map(|block| self.chain.block(partition, block)).collect())
     }
 }
 
@@ -175,7 +218,7 @@ impl FlightService for ShuffleService {
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let ticket = parse(request.get_ref())?;
-        Ok(Response::new(blocks(Arc::clone(&self.store), ticket)))
+        Ok(Response::new(blocks(Arc::clone(&self.store), ticket, Chain::begin(request.get_ref()))))
     }
 
     async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use arrow_flight::FlightData;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightData, Ticket};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use windrow_executor::timer;
 use super::{lost_from, until_error};
 use crate::control::client::error_chain;
 use crate::security::Dialer;
-use crate::shuffle::{from_flight, ticket};
+use crate::shuffle::{Chain, ticket};
 use crate::wire::status_to_failed;
 
 /// A fetch that receives nothing for this long has failed (`docs/ARCHITECTURE.md`, timings).
@@ -96,10 +96,9 @@ impl Pool {
         self.channels.lock().remove(address);
     }
 
-    async fn open(&self, address: &str, request: &FetchRequest) -> Result<Streaming<FlightData>, Status> {
+    async fn open(&self, address: &str, ticket: &Ticket) -> Result<Streaming<FlightData>, Status> {
         let mut client = FlightServiceClient::new(self.channel(address)?).max_decoding_message_size(BLOCK_BYTES_MAX);
-        let ticket = ticket(request).map_err(|error| Status::internal(error.to_string()))?;
-        let mut request = Request::new(ticket);
+        let mut request = Request::new(ticket.clone());
         self.dialer.sign(&mut request)?;
         let opening = timer::deadline(SILENCE_MAX, client.do_get(request)).await;
         let opened = opening.unwrap_or_else(|| Err(Status::deadline_exceeded("no answer")));
@@ -110,10 +109,10 @@ impl Pool {
     }
 
     /// Opens the stream, with further tries where the connection is at fault.
-    async fn open_patiently(&self, address: &str, request: &FetchRequest) -> Result<Streaming<FlightData>, Status> {
+    async fn open_patiently(&self, address: &str, ticket: &Ticket) -> Result<Streaming<FlightData>, Status> {
         let mut tries = 1;
         loop {
-            match self.open(address, request).await {
+            match self.open(address, ticket).await {
                 Err(status) if tries < TRIES && is_connection(&status) => {
                     tracing::debug!(address, tries, error = %status, "a fetch could not be opened, trying again");
                     tries += 1;
@@ -133,9 +132,13 @@ impl ShuffleTransport<RecordBatch> for NetworkTransport {
     fn fetch(&self, request: FetchRequest) -> BoxStream<'static, Result<(u32, RecordBatch), Failed>> {
         let pool = Arc::clone(&self.pool);
         let opening = async move {
-            let reader = Reader::new(request);
+            let ticket = match ticket(&request) {
+                Ok(ticket) => ticket,
+                Err(error) => return stream::iter([Err(Failed::internal(error.to_string()))]).boxed(),
+            };
+            let reader = Reader::new(request, &ticket);
             let Some(address) = reader.address() else { return stream::empty().boxed() };
-            match pool.open_patiently(&address, &reader.request).await {
+            match pool.open_patiently(&address, &ticket).await {
                 Ok(data) => reader.batches(data.boxed()),
                 Err(status) => {
                     let failed = reader.failed(&status);
@@ -150,14 +153,17 @@ impl ShuffleTransport<RecordBatch> for NetworkTransport {
 /// Follows the order of a request while its blocks arrive, to know what is lost when they stop.
 pub(crate) struct Reader {
     request: FetchRequest,
+    chain: Chain,
+    /// The last message was there.
+    is_over: bool,
     decoder: BlockDecoder,
     /// Where in the request the last block was: group, and index of its partition.
     position: (usize, usize),
 }
 
 impl Reader {
-    pub(crate) fn new(request: FetchRequest) -> Self {
-        Self { request, decoder: BlockDecoder::new(), position: (0, 0) }
+    pub(crate) fn new(request: FetchRequest, ticket: &Ticket) -> Self {
+        Self { request, chain: Chain::begin(ticket), is_over: false, decoder: BlockDecoder::new(), position: (0, 0) }
     }
 
     fn address(&self) -> Option<String> {
@@ -173,12 +179,24 @@ impl Reader {
             let next = timer::deadline(SILENCE_MAX, data.next()).await;
             next.unwrap_or_else(|| Some(Err(Status::deadline_exceeded("no data")))).map(|item| (item, data))
         });
-        data.filter_map(move |item| std::future::ready(self.accept(item).transpose())).boxed()
+        let items = data.map(Some).chain(stream::iter([None]));
+        items.filter_map(move |item| std::future::ready(self.accept(item).transpose())).boxed()
     }
 
-    fn accept(&mut self, item: Result<FlightData, Status>) -> Result<Option<(u32, RecordBatch)>, Failed> {
+    /// The batch of a message, if it is one's last; `None` is the end of the stream.
+    fn accept(&mut self, item: Option<Result<FlightData, Status>>) -> Result<Option<(u32, RecordBatch)>, Failed> {
+        let Some(item) = item else {
+            return if self.is_over { Ok(None) } else { Err(self.lost(LostCause::Unreachable, "its answer was cut off")) };
+        };
         let data = item.map_err(|status| self.failed(&status))?;
-        let (partition, block) = from_flight(data).map_err(|cause| self.lost(cause, "a block's metadata"))?;
+        if self.is_over {
+            return Err(self.lost(LostCause::Corrupt, "a message behind the last one"));
+        }
+        let message = self.chain.accept(data).map_err(|cause| self.lost(cause, "a block's metadata"))?;
+        let Some((partition, block)) = message else {
+            self.is_over = true;
+            return Ok(None);
+        };
         if !self.advance(partition) {
             return Err(self.lost(LostCause::Corrupt, &format!("partition {partition} was not asked for here")));
         }
@@ -234,7 +252,6 @@ mod tests {
     use windrow_executor::shuffle::block::{BlockEncoder, Compression};
 
     use super::*;
-    use crate::shuffle::to_flight;
 
     fn request() -> FetchRequest {
         let group = |number: u32, partitions: &[u32]| InputGroup {
@@ -248,22 +265,30 @@ mod tests {
     }
 
     fn messages() -> Vec<FlightData> {
+        messages_of(&[0, 5])
+    }
+
+    fn messages_of(partitions: &[u32]) -> Vec<FlightData> {
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("id", Arc::new(Int64Array::from_iter_values(0..20))),
             ("name", Arc::new(StringArray::from_iter_values((0..20).map(|n| format!("name {n}"))))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let mut encoder = BlockEncoder::new(&batch.schema(), Compression::None).unwrap();
-        [0, 5]
-            .into_iter()
-            .flat_map(|partition| {
-                encoder.encode(&batch).unwrap().into_iter().map(move |block| to_flight(partition, block)).collect::<Vec<_>>()
-            })
-            .collect()
+        let mut chain = Chain::begin(&ticket(&request()).unwrap());
+        let mut messages = Vec::new();
+        for partition in partitions {
+            messages.extend(encoder.encode(&batch).unwrap().into_iter().map(|block| chain.block(*partition, block)));
+        }
+        messages.push(chain.end());
+        messages
     }
 
     async fn read(messages: Vec<FlightData>) -> Result<Vec<(u32, RecordBatch)>, Failed> {
-        Reader::new(request()).batches(stream::iter(messages.into_iter().map(Ok)).boxed()).try_collect().await
+        Reader::new(request(), &ticket(&request()).unwrap())
+            .batches(stream::iter(messages.into_iter().map(Ok)).boxed())
+            .try_collect()
+            .await
     }
 
     #[tokio::test]
@@ -293,13 +318,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_partition_out_of_order_or_not_asked_for_is_refused() {
-        let mut swapped = messages();
-        swapped.rotate_left(2);
-        assert!(read(swapped).await.is_err());
-        let mut other = messages();
-        let block = from_flight(other.pop().unwrap()).unwrap().1;
-        other.push(to_flight(6, block));
-        assert!(matches!(read(other).await.unwrap_err().failure, Failure::LostInput { cause: LostCause::Corrupt, .. }));
+        for partitions in [[5, 0], [0, 6]] {
+            let failed = read(messages_of(&partitions)).await.unwrap_err();
+            assert!(matches!(failed.failure, Failure::LostInput { cause: LostCause::Corrupt, .. }), "{failed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_missing_twice_there_or_of_another_ticket_is_found() {
+        let whole = messages();
+        assert!(read(whole[..whole.len() - 1].to_vec()).await.unwrap_err().message.contains("cut off"), "the end is missing");
+        for index in 0..whole.len() - 1 {
+            let mut without = whole.clone();
+            without.remove(index);
+            assert!(read(without).await.is_err(), "message {index} is missing");
+            let mut twice = whole.clone();
+            twice.insert(index, whole[index].clone());
+            assert!(read(twice).await.is_err(), "message {index} is there twice");
+        }
+        let more = [&whole[..], &whole[whole.len() - 1..]].concat();
+        assert!(read(more).await.is_err(), "something comes behind the end");
+        let other = ticket(&FetchRequest { segment: 1, ..request() }).unwrap();
+        let read = Reader::new(request(), &other).batches(stream::iter(whole.into_iter().map(Ok)).boxed());
+        assert!(read.try_collect::<Vec<_>>().await.is_err(), "another ticket");
     }
 
     #[tokio::test]
