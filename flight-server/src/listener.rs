@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,6 +43,9 @@ const AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// Accepted connections that the server has not taken yet.
 const WAITING_MAX: usize = 64;
+
+/// How long the other end of a connection that takes no more calls has to read what was sent.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// The other end of a connection, as calls find it in their extensions.
 #[derive(Debug, Clone)]
@@ -196,7 +199,7 @@ fn admit(
         let peer = Peer::new(address, io.certified());
         let patience = (!first_call.is_zero()).then(|| Box::pin(timer::sleep(first_call)) as Patience);
         // The server is gone if nobody takes it.
-        let _ = ready.send(Connection { io, peer, patience, _place: place }).await;
+        let _ = ready.send(Connection { io, peer, patience, lingering: None, _place: place }).await;
     });
 }
 
@@ -222,6 +225,8 @@ pub(crate) struct Connection {
     peer: Peer,
     /// Runs until the first call that was allowed.
     patience: Option<Patience>,
+    /// Runs from the last byte that is sent.
+    lingering: Option<Patience>,
     _place: Place,
 }
 
@@ -249,6 +254,28 @@ impl Connection {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no call in time"));
         }
         Ok(())
+    }
+}
+
+impl Connection {
+    /// Reads what the other end still says until it closes too, or is too slow. Where a connection is closed over unread bytes the system
+    /// answers with a reset, and the other end loses the last rows that it has not read.
+    fn poll_other_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 4096];
+        loop {
+            if self.lingering.as_mut().is_none_or(|lingering| lingering.as_mut().poll(context).is_ready()) {
+                return Poll::Ready(());
+            }
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = match &mut self.io {
+                Io::Plain(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+                Io::Tls(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+            };
+            // An error is the end as well.
+            if ready!(read).is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 
@@ -312,16 +339,56 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Io::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        if self.lingering.is_none() {
+            ready!(match &mut self.io {
+                Io::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+                Io::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            })?;
+            self.lingering = Some(Box::pin(timer::sleep(LINGER)));
         }
+        self.poll_other_end(context).map(Ok)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_ends_is_read_to_its_end() {
+        const SENT: usize = 100 << 10;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let place = Arc::new(Places::default()).take(address.ip()).unwrap();
+        let peer = Peer::new(address, None);
+        let mut server = Connection { io: Io::Plain(stream), peer, patience: None, lingering: None, _place: place };
+        client.write_all(b"nobody reads this").await.unwrap();
+        let serving = tokio::spawn(async move {
+            server.write_all(&[7; SENT]).await.unwrap();
+            server.shutdown().await.unwrap();
+        });
+        let mut first = [0; 1];
+        client.read_exact(&mut first).await.unwrap();
+        assert!(
+            timer::deadline(Duration::from_millis(200), async {
+                while !serving.is_finished() {
+                    tokio::task::yield_now().await
+                }
+            })
+            .await
+            .is_none()
+        );
+        // As HTTP/2 does while it reads.
+        client.write_all(b"nor this").await.unwrap();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest.len(), SENT - 1);
+        drop(client);
+        timer::deadline(LINGER, serving).await.expect("it ends with the other end").unwrap();
+    }
 
     #[test]
     fn an_address_gets_no_more_than_its_places_and_gives_them_back() {
