@@ -5,8 +5,8 @@
 //!
 //! First 64 clients, each on a connection of its own, ask for `select 1`, small aggregates and, one client in eight, joins and large
 //! results, as fast as they are answered. An error fails the bench; reported are how long each kind took, queries a second, and what the
-//! server's processes hold at the beginning, at most in each half, and at the end. With `--data`, the large ones are queries of TPC-H on what `windrow tpch`
-//! made there.
+//! server's processes hold at the beginning, at most in each half, and at the end. With `--data`, the large ones are queries of TPC-H on
+//! what `windrow tpch` made there.
 //!
 //! Then a client begins to read a result of 20 million rows, takes a batch, pauses, and so on, while what the processes hold is watched:
 //! rows that nobody takes stay in the executors' stores, which spill.

@@ -22,7 +22,7 @@ pub(crate) struct ListenerFlags {
     #[arg(long, value_name = "FILE", requires = "tls_certificate", help_heading = "Security")]
     pub(crate) tls_key: Option<PathBuf>,
     /// The certificate that signed those of scheduler and executors, which call each other encrypted [default: the system's]
-    #[arg(long, value_name = "FILE", requires = "tls_certificate", help_heading = "Security")]
+    #[arg(long, value_name = "FILE", help_heading = "Security")]
     pub(crate) tls_ca: Option<PathBuf>,
     /// Let everybody in who reaches the address, unencrypted, with every right
     #[arg(long, help_heading = "Security", conflicts_with_all = ["tls_certificate", "tls_ca"])]

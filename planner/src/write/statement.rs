@@ -197,11 +197,10 @@ pub(super) async fn table_spec(
 ) -> Result<(Publication, WriteSpec)> {
     let Some(table) = provider.downcast_ref::<ListingTable>() else {
         let what = format!("rows cannot be inserted into {name}: it is not a table of files");
-        return Err(ours(
-            Error::unsupported(what).with_help(
-                "INSERT works for tables made by CREATE EXTERNAL TABLE over a folder, and by CREATE TABLE where an administrator has set scheduler.warehouse",
-            ),
-        ));
+        return Err(ours(Error::unsupported(what).with_help(
+            "INSERT works for tables made by CREATE EXTERNAL TABLE over a folder, and by CREATE TABLE where an administrator has \
+                 set scheduler.warehouse",
+        )));
     };
     let [location] = table.table_paths().as_slice() else {
         return Err(ours(Error::unsupported(format!("rows cannot be inserted into {name}: it has several locations"))));
